@@ -1,0 +1,171 @@
+-- Commit what the executions of one worker did, in one call for a whole group of them.
+--
+-- p_ops: {
+--   "executions": [{"id", "token", "n": how many events and chunks follow for it, "status": new or null,
+--       "from": [statuses it may have] or null, "reason", "error_code", "start": bool, "end": null | "finish" | "return" |
+--       "dead", "delay": seconds, "give_back": bool, "dead_reason", "attempts"}],
+--   "steps":   [{"id", "execution_id", "from", "to", "error_code", "error"}],
+--   "targets": [{"id", "execution_id", "from", "to", "attempt", "exit_code", "error_code", "error", "stop_confirmed",
+--                "stdout_bytes", "stderr_bytes", "truncated", "stdout", "data"}],
+--   "events":  [{"execution_id", "k": 1..n, "kind", "actor", "reason", "data"}],
+--   "chunks":  [{"execution_id", "k": 1..n, "step_target_id", "stream", "text"}]}
+-- Returns the ids of executions whose lease is lost: nothing of theirs was written. Raises when a row was not in the
+-- state that the operation says it was in: nothing at all is written then.
+--
+-- Why a stale worker cannot write (promise 4): the entries' rows are locked first, and only then, in a new statement with
+-- a new snapshot, the tokens are compared. From there to the end of the transaction nobody can take a lease away. A token
+-- in a WHERE without the lock would not do: between two statements the lease could change hands.
+CREATE OR REPLACE FUNCTION ledger_commit(p_worker bigint, p_group bigint, p_ops jsonb, p_ageing interval)
+    RETURNS bigint[]
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_lost bigint[];
+    v_ops jsonb := p_ops;
+    v_count integer;
+    v_ids bigint[];
+    v_return jsonb;
+BEGIN
+    PERFORM FROM queueing_queueentry
+      WHERE execution_id IN (SELECT (o ->> 'id')::bigint FROM jsonb_array_elements(p_ops -> 'executions') o)
+      ORDER BY execution_id FOR NO KEY UPDATE;
+    SELECT array_agg(o.id) INTO v_lost
+      FROM jsonb_to_recordset(p_ops -> 'executions') AS o(id bigint, token bigint)
+     WHERE NOT EXISTS (SELECT FROM queueing_queueentry q
+                        WHERE q.execution_id = o.id AND q.state = 'leased' AND q.token = o.token
+                          AND q.lease_expires_at > statement_timestamp());
+    IF v_lost IS NOT NULL THEN
+        v_ops := jsonb_build_object('executions', coalesce((SELECT jsonb_agg(o)
+            FROM jsonb_array_elements(p_ops -> 'executions') o WHERE NOT (o ->> 'id')::bigint = ANY (v_lost)), '[]'));
+        FOREACH v_count IN ARRAY ARRAY[1, 2, 3, 4] LOOP
+            v_ops := v_ops || jsonb_build_object((ARRAY['steps', 'targets', 'events', 'chunks'])[v_count],
+                coalesce((SELECT jsonb_agg(o)
+                            FROM jsonb_array_elements(p_ops -> (ARRAY['steps', 'targets', 'events', 'chunks'])[v_count]) o
+                           WHERE NOT (o ->> 'execution_id')::bigint = ANY (v_lost)), '[]'));
+        END LOOP;
+    END IF;
+
+    -- The times are clock_timestamp(): one call may commit a group that queued behind another group's commit.
+    UPDATE executions_step s
+       SET status = o."to", error_code = coalesce(o.error_code, s.error_code), error = coalesce(o.error, s.error),
+           started_at = CASE WHEN o."to" = 'running' OR (o.ran AND s.started_at IS NULL) THEN coalesce(s.started_at, clock_timestamp())
+                             ELSE s.started_at END,
+           finished_at = CASE WHEN o."to" IN ('running', 'pending') THEN NULL ELSE clock_timestamp() END
+      FROM jsonb_to_recordset(v_ops -> 'steps')
+           AS o(id bigint, execution_id bigint, "from" text, "to" text, ran boolean, error_code text, error text)
+     WHERE s.id = o.id AND s.execution_id = o.execution_id AND s.status = o."from";
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    IF v_count <> jsonb_array_length(v_ops -> 'steps') THEN
+        RAISE EXCEPTION 'ledger: % of % steps were in the expected state', v_count, jsonb_array_length(v_ops -> 'steps')
+            USING ERRCODE = 'OC001';
+    END IF;
+
+    UPDATE executions_steptarget t
+       SET status = o."to", attempt = coalesce(o.attempt, t.attempt),
+           exit_code = CASE WHEN o."to" = 'running' THEN NULL ELSE coalesce(o.exit_code, t.exit_code) END,
+           error_code = CASE WHEN o."to" = 'running' THEN '' ELSE coalesce(o.error_code, t.error_code) END,
+           error = CASE WHEN o."to" = 'running' THEN '' ELSE coalesce(o.error, t.error) END,
+           stop_confirmed = coalesce(o.stop_confirmed, t.stop_confirmed),
+           stdout_bytes = coalesce(o.stdout_bytes, t.stdout_bytes), stderr_bytes = coalesce(o.stderr_bytes, t.stderr_bytes),
+           truncated = coalesce(o.truncated, t.truncated), stdout = coalesce(o.stdout, t.stdout),
+           data = coalesce(o.data, t.data),
+           started_at = CASE WHEN o."to" = 'running' OR (o.ran AND t.started_at IS NULL) THEN clock_timestamp() ELSE t.started_at END,
+           finished_at = CASE WHEN o."to" IN ('running', 'pending') THEN NULL ELSE clock_timestamp() END
+      FROM jsonb_to_recordset(v_ops -> 'targets')
+           AS o(id bigint, execution_id bigint, "from" text, "to" text, ran boolean, attempt integer, exit_code integer,
+                error_code text, error text, stop_confirmed boolean, stdout_bytes bigint, stderr_bytes bigint,
+                truncated boolean, stdout text, data jsonb)
+     WHERE t.id = o.id AND t.execution_id = o.execution_id AND t.status = o."from";
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    IF v_count <> jsonb_array_length(v_ops -> 'targets') THEN
+        RAISE EXCEPTION 'ledger: % of % targets were in the expected state', v_count,
+            jsonb_array_length(v_ops -> 'targets') USING ERRCODE = 'OC001';
+    END IF;
+
+    -- The UPDATE holds the execution's row, so its counter gives out numbers without a gap, also beside writers of the web.
+    WITH moved AS (
+        UPDATE executions_execution e
+           SET last_seq = e.last_seq + o.n, status = coalesce(o.status, e.status),
+               status_reason = coalesce(o.reason, CASE WHEN o.status IS NULL THEN e.status_reason ELSE '' END),
+               error_code = coalesce(o.error_code, e.error_code),
+               started_at = CASE WHEN o.start THEN coalesce(e.started_at, clock_timestamp()) ELSE e.started_at END,
+               deadline_at = CASE WHEN o.start THEN coalesce(e.deadline_at,
+                    clock_timestamp() + make_interval(secs => e.execution_seconds)) ELSE e.deadline_at END,
+               finished_at = CASE WHEN o."end" = 'finish' THEN clock_timestamp() ELSE e.finished_at END
+          FROM jsonb_to_recordset(v_ops -> 'executions')
+               AS o(id bigint, n integer, status text, "from" text[], reason text, error_code text, start boolean, "end" text)
+         WHERE e.id = o.id AND (o."from" IS NULL OR e.status = ANY (o."from"))
+        RETURNING e.id, e.last_seq - o.n AS base
+    ), event AS (
+        INSERT INTO executions_event (execution_id, seq, at, kind, actor, reason, data)
+        SELECT m.id, m.base + o.k, clock_timestamp(), o.kind, o.actor, coalesce(o.reason, ''), o.data
+          FROM jsonb_to_recordset(v_ops -> 'events')
+               AS o(execution_id bigint, k integer, kind text, actor text, reason text, data jsonb)
+          JOIN moved m ON m.id = o.execution_id
+    ), chunk AS (
+        INSERT INTO executions_outputchunk (execution_id, seq, at, step_target_id, stream, text)
+        SELECT m.id, m.base + o.k, clock_timestamp(), o.step_target_id, o.stream, o.text
+          FROM jsonb_to_recordset(v_ops -> 'chunks')
+               AS o(execution_id bigint, k integer, step_target_id bigint, stream text, text text)
+          JOIN moved m ON m.id = o.execution_id
+    )
+    SELECT count(*) INTO v_count FROM moved;
+    IF v_count <> jsonb_array_length(v_ops -> 'executions') THEN
+        RAISE EXCEPTION 'ledger: % of % executions were in the expected state', v_count,
+            jsonb_array_length(v_ops -> 'executions') USING ERRCODE = 'OC001';
+    END IF;
+
+    -- Ways out of the queue, in this same transaction: a final status, free locks and a closed entry are one fact.
+    SELECT array_agg(o.id) FILTER (WHERE o."end" IN ('finish', 'dead')),
+           jsonb_agg(jsonb_build_object('execution_id', o.id, 'delay_seconds', coalesce(o.delay, 0),
+                                        'give_back', coalesce(o.give_back, false))) FILTER (WHERE o."end" = 'return')
+      INTO v_ids, v_return
+      FROM jsonb_to_recordset(v_ops -> 'executions')
+           AS o(id bigint, "end" text, delay double precision, give_back boolean)
+     WHERE o."end" IS NOT NULL;
+    IF v_ids IS NOT NULL THEN
+        INSERT INTO queueing_deadletter (execution_id, tenant_id, reason, error, attempts)
+        SELECT o.id, q.tenant_id, o.dead_reason, coalesce(o.reason, ''), q.attempt
+          FROM jsonb_to_recordset(v_ops -> 'executions') AS o(id bigint, "end" text, dead_reason text, reason text)
+          JOIN queueing_queueentry q ON q.execution_id = o.id WHERE o."end" = 'dead';
+        -- Failed, cancelled and the like let the same request be submitted again.
+        UPDATE safety_idempotencykey k SET blocks_until = to_timestamp(0)
+          FROM jsonb_to_recordset(v_ops -> 'executions') AS o(id bigint, "end" text, status text)
+         WHERE o."end" = 'finish' AND o.status <> 'succeeded' AND k.execution_id = o.id;
+        PERFORM queue_release(v_ids);
+    END IF;
+    IF v_return IS NOT NULL THEN
+        PERFORM queue_return(v_return, p_ageing);
+    END IF;
+
+    -- Says after a lost connection whether this group was committed: the ledger repeats it only if it was not.
+    UPDATE queueing_worker SET ledger_group = p_group WHERE id = p_worker;
+
+    SELECT array_agg((o ->> 'id')::bigint) INTO v_ids FROM jsonb_array_elements(v_ops -> 'executions') o;
+    IF v_ids IS NOT NULL THEN
+        -- A payload holds 8,000 bytes. Beyond 400 executions "*" says: look for yourself.
+        PERFORM pg_notify('opsconductor_events',
+                          CASE WHEN cardinality(v_ids) > 400 THEN '*' ELSE array_to_string(v_ids, ',') END);
+    END IF;
+    RETURN coalesce(v_lost, '{}');
+END $$;
+
+
+-- What the engine needs to run, or to go on with, these executions.
+-- [{"id", "tenant_id", "actor_id", "status", "action_class", "environment", "step_seconds", "remaining_seconds",
+--   "document", "steps": [[id, key, status]], "targets": [[id, step_id, position, status, attempt, exit_code, stdout]]}]
+CREATE OR REPLACE FUNCTION executions_load(p_ids bigint[]) RETURNS jsonb
+LANGUAGE sql STABLE AS $$
+    SELECT coalesce(jsonb_agg(jsonb_build_object(
+        'id', e.id, 'tenant_id', e.tenant_id, 'actor_id', e.actor_id, 'status', e.status, 'action_class', e.action_class,
+        'step_seconds', e.step_seconds, 'last_seq', e.last_seq,
+        'remaining_seconds', CASE WHEN e.deadline_at IS NULL THEN e.execution_seconds
+             ELSE extract(epoch FROM e.deadline_at - statement_timestamp()) END,
+        'document', p.document,
+        'steps', (SELECT jsonb_agg(jsonb_build_array(s.id, s.key, s.status) ORDER BY s.position)
+                    FROM executions_step s WHERE s.execution_id = e.id),
+        'targets', (SELECT jsonb_agg(jsonb_build_array(t.id, t.step_id, t.position, t.status, t.attempt, t.exit_code,
+                                                       t.stdout) ORDER BY t.id)
+                      FROM executions_steptarget t WHERE t.execution_id = e.id))), '[]'::jsonb)
+      FROM executions_execution e JOIN executions_executionplan p ON p.execution_id = e.id
+     WHERE e.id = ANY (p_ids)
+$$;

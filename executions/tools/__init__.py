@@ -1,0 +1,18 @@
+"""The tool catalog: every tool a step can name, read from YAML files when the process starts."""
+
+from executions.tools.loading import Catalog, CatalogError, CatalogFault, get_catalog, load_catalog
+from executions.tools.parameters import Parameter
+from executions.tools.problems import InputProblem, InvalidInput
+from executions.tools.tool import Tool
+
+__all__ = [
+    "Catalog",
+    "CatalogError",
+    "CatalogFault",
+    "InputProblem",
+    "InvalidInput",
+    "Parameter",
+    "Tool",
+    "get_catalog",
+    "load_catalog",
+]

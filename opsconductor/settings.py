@@ -1,0 +1,188 @@
+"""Settings, read from the environment. A bad value stops the start with a sentence (see environment.py)."""
+
+import secrets
+from datetime import timedelta
+from pathlib import Path
+
+from opsconductor.database import database_settings
+from opsconductor.environment import ConfigError, env_bool, env_int, env_list, env_networks, env_str
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VAR_DIR = Path(env_str("VAR_DIR", str(BASE_DIR / "var"))).resolve()
+VERSION = "0.1.0"
+
+DEBUG = env_bool("DEBUG", False)
+DATABASE_URL = env_str("DATABASE_URL", "", secret=True)
+
+
+def _secret_key() -> str:
+    """The given SECRET_KEY or, on the embedded PostgreSQL only, one that is made once and kept under VAR_DIR."""
+    given = env_str("SECRET_KEY", "", secret=True)
+    if given:
+        return given
+    if DATABASE_URL:
+        raise ConfigError("SECRET_KEY is not set: an installation with DATABASE_URL needs one (50 random characters or more).")
+    path = VAR_DIR / "secret_key"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_urlsafe(64))
+    return path.read_text().strip()
+
+
+SECRET_KEY = _secret_key()
+ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS", [])
+
+INSTALLED_APPS = [
+    "daphne",
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "rest_framework",
+    "drf_spectacular",
+    "guardian",
+    "channels",
+    "django_q",
+    "django_prometheus",
+    "opsconductor",
+    "safety",
+    "queueing",
+    "executions",
+    "monitoring",
+]
+
+MIDDLEWARE = [
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
+]
+
+ROOT_URLCONF = "opsconductor.urls"
+ASGI_APPLICATION = "opsconductor.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+DATABASES = {"default": database_settings(DATABASE_URL, VAR_DIR)}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTH_USER_MODEL = "safety.User"
+AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend", "guardian.backends.ObjectPermissionBackend"]
+ANONYMOUS_USER_NAME = None  # guardian: there is no anonymous user to give rights to
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "executions:list"
+LOGOUT_REDIRECT_URL = "login"
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+
+STATIC_URL = "/static/"
+STATIC_ROOT = VAR_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_USE_FINDERS = True  # serves from the source tree: no collectstatic before the first use
+
+DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 1024 * 1024  # a batch of 1,000 plans; one plan has its own, smaller limit
+
+CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "executions.api.authentication.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "executions.api.problems.exception_handler",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "OpsConductor",
+    "DESCRIPTION": "Carries out infrastructure changes safely.",
+    "VERSION": VERSION,
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+}
+
+# Queue and workers
+WORKER_PROCESSES = env_int("WORKER_PROCESSES", 2, minimum=1, maximum=256)
+WORKER_CONCURRENCY = env_int("WORKER_CONCURRENCY", 500, minimum=1, maximum=10_000)
+LEASE = timedelta(seconds=env_int("LEASE_SECONDS", 30, minimum=3, maximum=3600))
+QUEUE_AGEING = timedelta(seconds=30)  # the head start in time that one priority level is worth
+QUEUE_RUNNER = "executions.engine.entry.Engine"  # what queueing's workers run; see queueing/worker.py
+SHUTDOWN_GRACE = timedelta(seconds=env_int("SHUTDOWN_GRACE_SECONDS", 20, minimum=1, maximum=3600))
+
+Q_CLUSTER = {
+    "name": "opsconductor",
+    "broker_class": "queueing.broker.ExecutionBroker",
+    "orm": "default",
+    # one process more than there are standing `work` calls: django-q2's own tasks and schedules go on working
+    "workers": WORKER_PROCESSES + 1,
+    "queue_limit": WORKER_PROCESSES + 1,
+    "timeout": 3600,  # of django-q2's own tasks; a `work` call carries its own: none
+    "retry": 7200,
+    "recycle": 1000,
+    "save_limit": 250,
+    "poll": 0.2,
+    "catch_up": False,
+    "log_level": "WARNING",
+}
+
+# Plans and limits
+MAX_TARGETS = env_int("MAX_TARGETS", 1000, minimum=1, maximum=100_000)
+MAX_OUTPUT_BYTES = env_int("MAX_OUTPUT_BYTES", 50 * 1024 * 1024, minimum=1024)
+EVENT_RETENTION_DAYS = env_int("EVENT_RETENTION_DAYS", 90, minimum=1)
+HTTP_ALLOWED_NETWORKS = env_networks("HTTP_ALLOWED_NETWORKS", [])
+IDEMPOTENCY_WINDOW = timedelta(hours=env_int("IDEMPOTENCY_WINDOW_HOURS", 24, minimum=1))
+DEVELOPMENT_ENVIRONMENTS = env_list("DEVELOPMENT_ENVIRONMENTS", ["development"])
+
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_SAMESITE = "Lax"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+X_FRAME_OPTIONS = "DENY"
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["console"], "level": env_str("LOG_LEVEL", "INFO")},
+    "loggers": {
+        "django-q": {"level": "WARNING"},
+        "httpx": {"level": "WARNING"},
+        "daphne": {"level": "WARNING"},
+        "django.channels.server": {"level": "WARNING"},
+    },
+}

@@ -1,0 +1,318 @@
+-- The queue, as functions: each is one call, and because they are VOLATILE every statement inside sees what was
+-- committed before that statement began. That is what makes "lock, then look" correct at READ COMMITTED.
+--
+-- Lock order, everywhere: queue entries one already has a right to -> asset lines by asset_id -> waiting entries by
+-- execution_id. The claim takes nothing that it would have to wait for (SKIP LOCKED), so it is outside that order.
+--
+-- A conflict at an asset is: somebody holds its lock, or stands in line before, and one of the two is exclusive.
+
+-- Number of a lease, and of the locks that are granted with it: the fencing number. It only grows.
+CREATE SEQUENCE IF NOT EXISTS queueing_token_seq;
+
+
+-- Put executions into the queue, with their requests for locks.
+-- p_entries: [{"execution_id", "tenant_id", "priority", "not_before" (null or time), "max_attempts",
+--              "locks": [{"asset_id", "exclusive"}]}]
+-- Needs no line lock: a request that a running claim cannot see yet is only granted later, and a waiter that was
+-- parked behind nothing visible is woken by whoever parked it (see queue_release).
+CREATE OR REPLACE FUNCTION queue_enqueue(p_entries jsonb, p_ageing interval) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO queueing_assetline (asset_id)
+    SELECT DISTINCT (l ->> 'asset_id')::bigint AS asset_id
+      FROM jsonb_array_elements(p_entries) e, jsonb_array_elements(e -> 'locks') l
+     ORDER BY 1
+        ON CONFLICT DO NOTHING;
+
+    WITH entry AS (
+        SELECT e.execution_id, e.tenant_id, e.priority, e.max_attempts, e.locks,
+               e.not_before IS NOT NULL AND e.not_before > statement_timestamp() AS later,
+               greatest(e.not_before, statement_timestamp()) AS available_at
+          FROM jsonb_to_recordset(p_entries) AS e(
+                   execution_id bigint, tenant_id bigint, priority smallint, not_before timestamptz,
+                   max_attempts integer, locks jsonb)
+    ), added AS (
+        INSERT INTO queueing_queueentry (execution_id, tenant_id, state, priority, available_at, place, attempts_left)
+        SELECT execution_id, tenant_id, CASE WHEN later THEN 'delayed' ELSE 'ready' END, priority, available_at,
+               available_at + (priority - 1) * p_ageing, max_attempts
+          FROM entry
+    )
+    INSERT INTO queueing_assetlock (execution_id, asset_id, place, exclusive, state)
+    SELECT entry.execution_id, l.asset_id, entry.available_at + (entry.priority - 1) * p_ageing, l.exclusive,
+           CASE WHEN entry.later THEN 'idle' ELSE 'queued' END
+      FROM entry, jsonb_to_recordset(entry.locks) AS l(asset_id bigint, exclusive boolean);
+
+    PERFORM pg_notify('opsconductor_queue', '');
+END $$;
+
+
+-- Give up to p_limit ready entries to one worker, each with all its locks or not at all.
+-- Returns {"looked": n, "leases": [{"execution_id", "token", "attempt", "attempts_left"}]}; looked = 0 means that
+-- nothing was ready, looked > 0 without leases that entries were parked or are being looked at elsewhere.
+CREATE OR REPLACE FUNCTION queue_claim(p_worker bigint, p_limit integer, p_lease interval) RETURNS jsonb
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_ids bigint[];
+    v_lines bigint[];
+    v_granted bigint[];
+    v_parked bigint[];
+    v_leases jsonb;
+BEGIN
+    SELECT array_agg(execution_id) INTO v_ids FROM (
+        SELECT execution_id FROM queueing_queueentry
+         WHERE state = 'ready' ORDER BY place, execution_id LIMIT p_limit FOR UPDATE SKIP LOCKED
+    ) ready;
+    IF v_ids IS NULL THEN
+        RETURN jsonb_build_object('looked', 0, 'leases', '[]'::jsonb);
+    END IF;
+    -- A draining queue, or worker, hands out nothing. Looked at after the rows are ours: a drain that was committed
+    -- before this statement is seen by it.
+    IF EXISTS (SELECT FROM queueing_queuecontrol WHERE draining)
+       OR NOT EXISTS (SELECT FROM queueing_worker WHERE id = p_worker AND state = 'active') THEN
+        RETURN jsonb_build_object('looked', 0, 'leases', '[]'::jsonb);
+    END IF;
+
+    -- The lines are what makes two claims of one asset take turns. One that is taken is not waited for: its entries
+    -- stay ready, and the next claim looks at them.
+    SELECT array_agg(asset_id) INTO v_lines FROM (
+        SELECT asset_id FROM queueing_assetline
+         WHERE asset_id IN (SELECT asset_id FROM queueing_assetlock WHERE execution_id = ANY (v_ids))
+         ORDER BY asset_id FOR NO KEY UPDATE SKIP LOCKED
+    ) line;
+
+    -- A new statement, so a new snapshot: whatever the last owner of a line did is visible now, and nobody can change
+    -- who holds a line's asset until this transaction ends. The EXISTS are kept apart, one for each partial index:
+    -- joined by OR they cost seven times as much on a long line of readers.
+    WITH request AS (
+        SELECT l.execution_id, l.asset_id, l.place, l.exclusive, line.asset_id IS NOT NULL AS ours
+          FROM queueing_assetlock l
+          LEFT JOIN unnest(v_lines) AS line(asset_id) ON line.asset_id = l.asset_id
+         WHERE l.execution_id = ANY (v_ids)
+    ), verdict AS (
+        SELECT execution_id, bool_and(ours) AS all_ours, bool_or(
+            ours AND CASE WHEN exclusive THEN
+                EXISTS (SELECT FROM queueing_assetlock h WHERE h.asset_id = r.asset_id AND h.state = 'held')
+                OR EXISTS (SELECT FROM queueing_assetlock q WHERE q.asset_id = r.asset_id AND q.state = 'queued'
+                              AND (q.place, q.execution_id) < (r.place, r.execution_id))
+            ELSE
+                EXISTS (SELECT FROM queueing_assetlock h WHERE h.asset_id = r.asset_id AND h.state = 'held' AND h.exclusive)
+                OR EXISTS (SELECT FROM queueing_assetlock q WHERE q.asset_id = r.asset_id AND q.state = 'queued'
+                              AND q.exclusive AND (q.place, q.execution_id) < (r.place, r.execution_id))
+            END) AS blocked
+          FROM request r GROUP BY execution_id
+    ), judged AS (
+        SELECT id.execution_id, coalesce(v.all_ours, true) AS all_ours, coalesce(v.blocked, false) AS blocked
+          FROM unnest(v_ids) AS id(execution_id) LEFT JOIN verdict v USING (execution_id)
+    )
+    SELECT array_agg(execution_id) FILTER (WHERE all_ours AND NOT blocked),
+           array_agg(execution_id) FILTER (WHERE all_ours AND blocked)
+      INTO v_granted, v_parked FROM judged;
+
+    IF v_parked IS NOT NULL THEN
+        UPDATE queueing_queueentry SET state = 'blocked' WHERE execution_id = ANY (v_parked);
+    END IF;
+
+    IF v_granted IS NOT NULL THEN
+        WITH leased AS (
+            UPDATE queueing_queueentry
+               SET state = 'leased', token = nextval('queueing_token_seq'), attempt = attempt + 1,
+                   attempts_left = attempts_left - 1, worker_id = p_worker, leased_at = statement_timestamp(),
+                   lease_expires_at = statement_timestamp() + p_lease
+             WHERE execution_id = ANY (v_granted)
+            RETURNING execution_id, token, attempt, attempts_left, place
+        ), locked AS (
+            UPDATE queueing_assetlock l
+               SET state = 'held', fence = leased.token, held_at = statement_timestamp()
+              FROM leased WHERE l.execution_id = leased.execution_id
+        )
+        SELECT jsonb_agg(jsonb_build_object('execution_id', execution_id, 'token', token, 'attempt', attempt,
+                                            'attempts_left', attempts_left) ORDER BY place, execution_id)
+          INTO v_leases FROM leased;
+    END IF;
+    RETURN jsonb_build_object('looked', cardinality(v_ids), 'leases', coalesce(v_leases, '[]'::jsonb));
+END $$;
+
+
+-- Wake the entries that may now be at the head of these assets' lines: all up to and including the first exclusive
+-- request. The caller holds the lines (FOR NO KEY UPDATE), which is why a waiter cannot be parked behind the one that
+-- has just gone: the claim that would park it needs the same line. Returns how many were woken.
+CREATE OR REPLACE FUNCTION queue_wake(p_assets bigint[]) RETURNS integer
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_woken integer;
+BEGIN
+    WITH head AS (
+        SELECT DISTINCT waiting.execution_id
+          FROM unnest(p_assets) AS a(asset_id)
+          LEFT JOIN LATERAL (
+              SELECT x.place, x.execution_id FROM queueing_assetlock x
+               WHERE x.asset_id = a.asset_id AND x.state = 'queued' AND x.exclusive
+               ORDER BY x.place, x.execution_id LIMIT 1
+          ) writer ON true
+          CROSS JOIN LATERAL (
+              SELECT l.execution_id FROM queueing_assetlock l
+               WHERE l.asset_id = a.asset_id AND l.state = 'queued'
+                 AND (writer.place IS NULL OR (l.place, l.execution_id) <= (writer.place, writer.execution_id))
+          ) waiting
+    ), ordered AS (
+        SELECT e.execution_id FROM queueing_queueentry e JOIN head USING (execution_id)
+         WHERE e.state = 'blocked' ORDER BY e.execution_id FOR UPDATE OF e
+    )
+    UPDATE queueing_queueentry e SET state = 'ready' FROM ordered WHERE e.execution_id = ordered.execution_id;
+    GET DIAGNOSTICS v_woken = ROW_COUNT;
+    IF v_woken > 0 THEN
+        PERFORM pg_notify('opsconductor_queue', '');
+    END IF;
+    RETURN v_woken;
+END $$;
+
+
+-- Take entries out of the queue for good, free their locks and wake the next in line. Looks at no token: the caller
+-- holds the entries' rows and has compared it (ledger_commit), or they were waiting (queue_remove).
+CREATE OR REPLACE FUNCTION queue_release(p_ids bigint[]) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_assets bigint[];
+BEGIN
+    PERFORM FROM queueing_assetline
+      WHERE asset_id IN (SELECT asset_id FROM queueing_assetlock WHERE execution_id = ANY (p_ids))
+      ORDER BY asset_id FOR NO KEY UPDATE;
+    WITH gone AS (DELETE FROM queueing_assetlock WHERE execution_id = ANY (p_ids) RETURNING asset_id)
+    SELECT array_agg(DISTINCT asset_id) INTO v_assets FROM gone;
+    IF v_assets IS NOT NULL THEN
+        PERFORM queue_wake(v_assets);
+    END IF;
+    DELETE FROM queueing_queueentry WHERE execution_id = ANY (p_ids);
+END $$;
+
+
+-- Take leased entries back into the queue: out of line, free of locks, to be ready again after `delay_seconds`.
+-- p_entries: [{"execution_id", "delay_seconds", "give_back"}]; give_back returns the attempt that the claim counted,
+-- for a worker that ends in order. The caller holds the entries' rows, as in queue_release.
+CREATE OR REPLACE FUNCTION queue_return(p_entries jsonb, p_ageing interval) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_ids bigint[];
+    v_assets bigint[];
+BEGIN
+    SELECT array_agg(execution_id) INTO v_ids FROM jsonb_to_recordset(p_entries) AS e(execution_id bigint);
+    PERFORM FROM queueing_assetline
+      WHERE asset_id IN (SELECT asset_id FROM queueing_assetlock WHERE execution_id = ANY (v_ids))
+      ORDER BY asset_id FOR NO KEY UPDATE;
+    WITH idle AS (
+        UPDATE queueing_assetlock SET state = 'idle', fence = NULL, held_at = NULL
+         WHERE execution_id = ANY (v_ids) RETURNING asset_id
+    )
+    SELECT array_agg(DISTINCT asset_id) INTO v_assets FROM idle;
+    UPDATE queueing_queueentry q
+       SET state = 'delayed', token = NULL, worker_id = NULL, leased_at = NULL, lease_expires_at = NULL,
+           attempts_left = q.attempts_left + CASE WHEN e.give_back THEN 1 ELSE 0 END,
+           available_at = statement_timestamp() + make_interval(secs => e.delay_seconds),
+           place = statement_timestamp() + make_interval(secs => e.delay_seconds) + (q.priority - 1) * p_ageing
+      FROM jsonb_to_recordset(p_entries) AS e(execution_id bigint, delay_seconds double precision, give_back boolean)
+     WHERE q.execution_id = e.execution_id;
+    IF v_assets IS NOT NULL THEN
+        PERFORM queue_wake(v_assets);
+    END IF;
+END $$;
+
+
+-- Bring entries whose time has come into the line, at the place that counts from their time. Returns how many.
+CREATE OR REPLACE FUNCTION queue_promote(p_limit integer) RETURNS integer
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_ids bigint[];
+BEGIN
+    SELECT array_agg(execution_id) INTO v_ids FROM (
+        SELECT execution_id FROM queueing_queueentry
+         WHERE state = 'delayed' AND available_at <= statement_timestamp()
+         ORDER BY available_at LIMIT p_limit FOR UPDATE SKIP LOCKED
+    ) due;
+    IF v_ids IS NULL THEN
+        RETURN 0;
+    END IF;
+    UPDATE queueing_assetlock l SET state = 'queued', place = q.place
+      FROM queueing_queueentry q WHERE q.execution_id = ANY (v_ids) AND l.execution_id = q.execution_id;
+    UPDATE queueing_queueentry SET state = 'ready' WHERE execution_id = ANY (v_ids);
+    PERFORM pg_notify('opsconductor_queue', '');
+    RETURN cardinality(v_ids);
+END $$;
+
+
+-- Lengthen those of a worker's leases that it names and that have not run out, and beat. A lease that it does not know of
+-- (the answer to its claim was lost) is not named, so it runs out.
+-- Returns {"held": [execution_id, ..], "cancel": [{"execution_id", "reason"}], "state": the worker's}.
+-- Rows are locked in the order of the ledger's guard: unordered, the two deadlock within seconds under load.
+CREATE OR REPLACE FUNCTION queue_renew(p_worker bigint, p_ids bigint[], p_lease interval, p_running integer,
+                                       p_finished bigint, p_rss bigint) RETURNS jsonb
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_held jsonb;
+    v_cancel jsonb;
+    v_state text;
+BEGIN
+    WITH mine AS (
+        SELECT q.execution_id FROM queueing_queueentry q JOIN unnest(p_ids) AS known(execution_id) USING (execution_id)
+         WHERE q.worker_id = p_worker AND q.state = 'leased' AND q.lease_expires_at > statement_timestamp()
+         ORDER BY q.execution_id FOR NO KEY UPDATE OF q
+    ), renewed AS (
+        UPDATE queueing_queueentry q SET lease_expires_at = statement_timestamp() + p_lease
+          FROM mine WHERE q.execution_id = mine.execution_id
+        RETURNING q.execution_id, q.cancel_reason
+    )
+    SELECT coalesce(jsonb_agg(execution_id), '[]'::jsonb),
+           coalesce(jsonb_agg(jsonb_build_object('execution_id', execution_id, 'reason', cancel_reason))
+                        FILTER (WHERE cancel_reason IS NOT NULL), '[]'::jsonb)
+      INTO v_held, v_cancel FROM renewed;
+    UPDATE queueing_worker
+       SET last_beat_at = statement_timestamp(), running = p_running, finished = p_finished, rss_bytes = p_rss
+     WHERE id = p_worker AND stopped_at IS NULL RETURNING state INTO v_state;
+    RETURN jsonb_build_object('held', v_held, 'cancel', v_cancel, 'state', v_state);
+END $$;
+
+
+-- Take entries away from workers whose lease ran out, with backoff: 2 s, doubling, at most 60 s, and up to a quarter
+-- more by chance. Every claim was counted, so a poison execution comes to its last attempt. Returns the ids.
+CREATE OR REPLACE FUNCTION queue_reap(p_limit integer, p_ageing interval) RETURNS bigint[]
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_ids bigint[];
+BEGIN
+    SELECT array_agg(execution_id) INTO v_ids FROM (
+        SELECT execution_id FROM queueing_queueentry
+         WHERE state = 'leased' AND lease_expires_at <= statement_timestamp()
+         ORDER BY execution_id LIMIT p_limit FOR UPDATE SKIP LOCKED
+    ) expired;
+    IF v_ids IS NULL THEN
+        RETURN '{}';
+    END IF;
+    PERFORM queue_return(
+        (SELECT jsonb_agg(jsonb_build_object('execution_id', execution_id, 'give_back', false, 'delay_seconds',
+                    least(60, 2 * power(2, least(attempt, 6) - 1)) * (1 + random() / 4)))
+           FROM queueing_queueentry WHERE execution_id = ANY (v_ids)), p_ageing);
+    RETURN v_ids;
+END $$;
+
+
+-- Take waiting entries out of the queue. Returns the ids that were taken out; an entry that is leased, or that a claim
+-- is looking at in this moment, is not among them. Lines first, then entries, which are not waited for: so this can
+-- stand in nobody's way.
+CREATE OR REPLACE FUNCTION queue_remove(p_ids bigint[]) RETURNS bigint[]
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_ids bigint[];
+BEGIN
+    PERFORM FROM queueing_assetline
+      WHERE asset_id IN (SELECT asset_id FROM queueing_assetlock WHERE execution_id = ANY (p_ids))
+      ORDER BY asset_id FOR NO KEY UPDATE;
+    SELECT array_agg(execution_id) INTO v_ids FROM (
+        SELECT execution_id FROM queueing_queueentry
+         WHERE execution_id = ANY (p_ids) AND state <> 'leased'
+         ORDER BY execution_id FOR UPDATE SKIP LOCKED
+    ) waiting;
+    IF v_ids IS NULL THEN
+        RETURN '{}';
+    END IF;
+    PERFORM queue_release(v_ids);
+    RETURN v_ids;
+END $$;
