@@ -1,0 +1,257 @@
+"""From a catalog file that has the right shape to a tool: what the entries say about each other is checked here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from executions.tools import command_lines
+from executions.tools.parameters import Parameter, build_parameter
+from executions.tools.schema import Argument, BehaviourSpec, CaseSpec, SecondsFromInput, ToolSpec
+from executions.tools.tool import Behaviour, Seconds, Tool
+
+T = TypeVar("T")
+_PROGRAM_NAME = re.compile(r"[a-z0-9_-]+\.sh")
+_GRAVITY = ("read", "modify", "deploy")
+
+
+def build_tool(spec: ToolSpec, programs: Path) -> tuple[Tool | None, list[str]]:
+    """Compile `spec`. Returns the tool, or None, and sentences about everything that is wrong with it."""
+    faults: list[str] = []
+    parameters = _build_parameters(spec, faults)
+    cases: Mapping[str, CaseSpec | None] = spec.by_action.cases if spec.by_action else {spec.name: None}
+    faults += _faults_between_entries(spec, parameters)
+    behaviours = {}
+    for name, case in cases.items():
+        try:
+            behaviours[name] = _build_behaviour(spec, case, parameters, programs)
+        except ValueError as error:
+            label = f"case {name}: " if case is not None else ""
+            faults += [f"{label}{sentence}" for sentence in error.args]
+    if faults:
+        return None, faults
+    return _assemble(spec, parameters, behaviours), []
+
+
+def _build_parameters(spec: ToolSpec, faults: list[str]) -> dict[str, Parameter]:
+    fixed = spec.by_action.by if spec.by_action else None
+    in_argv = set()
+    for source in _sources(spec):
+        in_argv |= command_lines.names_in([*(source.argv or ()), *(source.arguments or ())])
+    parameters = {}
+    for name, entry in spec.parameters.items():
+        try:
+            parameters[name] = build_parameter(name, entry, fixed=name == fixed, in_argv=name in in_argv)
+        except ValueError as error:
+            faults.append(str(error))
+    names = [*spec.parameters, *(alias for entry in spec.parameters.values() for alias in entry.aliases)]
+    faults += [f"{name} is the name of two parameters" for name in sorted({n for n in names if names.count(n) > 1})]
+    return parameters
+
+
+def _sources(spec: ToolSpec) -> list[BehaviourSpec]:
+    return [spec, *(spec.by_action.cases.values() if spec.by_action else ())]
+
+
+def _references(source: BehaviourSpec) -> set[str]:
+    names = command_lines.names_in([*(source.argv or ()), *(source.arguments or ())])
+    times = (source.default_timeout_seconds, source.estimated_duration)
+    names |= {time.parameter for time in times if isinstance(time, SecondsFromInput)}
+    if isinstance(source, CaseSpec):
+        names |= set(source.accepts)
+    return names | set(source.requires) | ({source.stdin} if source.stdin else set())
+
+
+def _shared_references(spec: ToolSpec) -> set[str]:
+    """Parameters that mean something for every case."""
+    names = {name for name in (spec.environment, spec.working_directory) if name}
+    if spec.by_action:
+        names.add(spec.by_action.by)
+    if spec.http:
+        named = (spec.http.url, spec.http.headers, spec.http.expect_status, *spec.http.body)
+        names |= {name for name in named if name}
+        if spec.http.method in spec.parameters:
+            names.add(spec.http.method)
+    if spec.connector == "inventory":
+        names |= set(spec.parameters)
+    return names
+
+
+def _faults_between_entries(spec: ToolSpec, parameters: Mapping[str, Parameter]) -> list[str]:
+    used = _shared_references(spec) | {name for source in _sources(spec) for name in _references(source)}
+    used |= set(spec.exactly_one_of) | set(spec.at_most_one_of)
+    faults = [f"{name} is used but is not one of the parameters" for name in sorted(used - spec.parameters.keys())]
+    faults += [f"the parameter {name} is not used for anything" for name in spec.parameters if name not in used]
+    faults += [f"instead speaks of {name}, which is accepted" for name in spec.instead if name in spec.parameters]
+    if spec.connector in ("none", "inventory") and spec.needs_target:
+        faults.append(f"a tool with the connector {spec.connector} runs in the engine and has no target")
+    if spec.connector == "command" and not spec.needs_target:
+        faults.append("a tool that runs a command needs a target to run it on")
+    if (spec.connector == "http") != (spec.http is not None):
+        faults.append("the entry http belongs to the connector http, and to no other")
+    if spec.by_action:
+        chooser = parameters.get(spec.by_action.by)
+        words = set(chooser.enum) if chooser else set()
+        if chooser and words != set(spec.by_action.cases):
+            odd = ", ".join(sorted(words ^ set(spec.by_action.cases)))
+            faults.append(f"the enum of {chooser.name} and the cases of by_action differ in: {odd}")
+        if chooser and not chooser.required and chooser.default is None:
+            faults.append(f"{chooser.name} chooses the action, so it must be required or have a default")
+    return faults
+
+
+def _build_behaviour(
+    spec: ToolSpec, case: CaseSpec | None, parameters: Mapping[str, Parameter], programs: Path
+) -> Behaviour:
+    """Raises ValueError whose args are sentences."""
+    source: BehaviourSpec = case if case is not None else spec
+    argv, program, arguments = _command_of(spec, case)
+    accepted = _accepted(spec, case, [*(argv or ()), *(arguments or ())]) & parameters.keys()
+    stdin = source.stdin if case is None or case.stdin or case.argv or case.arguments else spec.stdin
+    if stdin:
+        accepted.add(stdin)
+    faults = _command_faults(spec, argv, program, arguments, parameters)
+    for time in (source.default_timeout_seconds, source.estimated_duration):
+        if isinstance(time, SecondsFromInput) and time.parameter in parameters:
+            entry = parameters[time.parameter]
+            if entry.type not in ("integer", "number", "duration") or entry.maximum is None:
+                faults.append(f"a time follows {time.parameter}, which must be a number with a max")
+    prefix: tuple[str, ...] = ()
+    if program is not None and not faults:
+        try:
+            prefix = _program_prefix([programs / part for part in program], spec.name)
+        except (OSError, UnicodeDecodeError) as error:
+            faults.append(f"a program cannot be read: {error}")
+    if faults:
+        raise ValueError(*faults)
+    templates: list[Argument] = [*(argv or ()), *(arguments or ())]
+    return Behaviour(
+        action_class=_first(source.action_class, spec.action_class),
+        idempotent=_first(source.idempotent, spec.idempotent),
+        irreversible=_first(source.irreversible, spec.irreversible),
+        production_safe=_first(source.production_safe, spec.production_safe),
+        default_timeout=_seconds(
+            source.default_timeout_seconds, spec.default_timeout_seconds, parameters, at_most=True
+        ),
+        estimated=_seconds(source.estimated_duration, spec.estimated_duration, parameters, at_most=False),
+        max_output_bytes=_first(source.max_output_bytes, spec.max_output_bytes),
+        accepted=frozenset(accepted),
+        required=frozenset({name for name in accepted if parameters[name].required} | set(source.requires)),
+        defaults={name: parameters[name].default for name in accepted if parameters[name].default is not None},
+        argv_prefix=prefix,
+        render=command_lines.compile_arguments(templates, positional=program is not None) if templates else None,
+        stdin=stdin,
+    )
+
+
+def _first(own: T | None, inherited: T | None) -> T:
+    value = own if own is not None else inherited
+    assert value is not None  # ToolSpec requires these entries
+    return value
+
+
+def _command_of(
+    spec: ToolSpec, case: CaseSpec | None
+) -> tuple[list[Argument] | None, list[str] | None, list[str] | None]:
+    """argv, program and arguments that hold for a case; its own argv puts aside the tool's program."""
+    if case is None:
+        return spec.argv, _parts(spec.program), spec.arguments
+    if case.argv is not None:
+        return case.argv, _parts(case.program), case.arguments
+    program = _parts(case.program or spec.program)
+    if program is not None:
+        return None, program, case.arguments if case.arguments is not None else spec.arguments
+    return spec.argv, None, case.arguments
+
+
+def _accepted(spec: ToolSpec, case: CaseSpec | None, templates: Iterable[Argument]) -> set[str]:
+    if case is None:
+        return set(spec.parameters)
+    return _shared_references(spec) | _references(case) | command_lines.names_in(templates)
+
+
+def _command_faults(
+    spec: ToolSpec,
+    argv: list[Argument] | None,
+    program: list[str] | None,
+    arguments: list[str] | None,
+    parameters: Mapping[str, Parameter],
+) -> list[str]:
+    faults = command_lines.faults_of([*(argv or ()), *(arguments or ())])
+    if spec.connector in ("http", "inventory"):
+        if argv or program or arguments:
+            faults.append(f"a tool with the connector {spec.connector} has no argv and no program")
+        return faults
+    if (argv is None) == (program is None):
+        faults.append("there must be an argv or a program, and not both")
+    for part in program or ():
+        if not _PROGRAM_NAME.fullmatch(part):
+            faults.append(f"the program {part!r} must be the name of a .sh file without a folder")
+    if arguments is not None and program is None:
+        faults.append("arguments belong to a program; there is none")
+    if argv is not None and not argv:
+        faults.append("argv is empty")
+    if argv and spec.connector == "command" and "/bin/sh" not in argv[:1]:
+        faults += [
+            f"{name} may begin with a dash and stands before any --, so it could be taken for an option"
+            for name in command_lines.unguarded(argv, parameters)
+        ]
+    return faults
+
+
+def _parts(program: str | list[str] | None) -> list[str] | None:
+    return [program] if isinstance(program, str) else program
+
+
+def _program_prefix(parts: list[Path], name: str) -> tuple[str, ...]:
+    """The command line that runs the parts, joined, on any target; values follow as $1, $2, ..."""
+    return ("/bin/sh", "-c", "\n".join(part.read_text(encoding="utf-8") for part in parts), name)
+
+
+def _seconds(
+    own: float | SecondsFromInput | None,
+    inherited: float | SecondsFromInput | None,
+    parameters: Mapping[str, Parameter],
+    *,
+    at_most: bool,
+) -> Seconds:
+    """`at_most`: while the input is not known, assume the longest that is allowed; otherwise its default."""
+    entry = own if own is not None else inherited
+    assert entry is not None  # ToolSpec requires it
+    if not isinstance(entry, SecondsFromInput):
+        return Seconds(float(entry))
+    parameter = parameters[entry.parameter]
+    unknown: Any = parameter.maximum if at_most else parameter.default or 0
+    return Seconds(float(entry.plus), entry.parameter, float(unknown or 0))
+
+
+def _assemble(spec: ToolSpec, parameters: Mapping[str, Parameter], behaviours: Mapping[str, Behaviour]) -> Tool:
+    every = list(behaviours.values())
+    names = {alias: parameters[name] for name, entry in spec.parameters.items() for alias in (name, *entry.aliases)}
+    return Tool(
+        name=spec.name,
+        summary=spec.summary,
+        also_known_as=tuple(spec.also_known_as),
+        connector=spec.connector,
+        needs_target=spec.needs_target,
+        action_class=max((one.action_class for one in every), key=_GRAVITY.index),
+        idempotent=all(one.idempotent for one in every),
+        irreversible=any(one.irreversible for one in every),
+        production_safe=all(one.production_safe for one in every),
+        default_timeout_seconds=max(one.default_timeout.of({}) for one in every),
+        estimated_duration=max(one.estimated.of({}) for one in every),
+        max_output_bytes=max(one.max_output_bytes for one in every),
+        parameters=parameters,
+        by=spec.by_action.by if spec.by_action else None,
+        behaviours=behaviours,
+        exactly_one_of=tuple(spec.exactly_one_of),
+        at_most_one_of=tuple(spec.at_most_one_of),
+        environment=spec.environment,
+        working_directory=spec.working_directory,
+        http=spec.http,
+        instead=spec.instead,
+        _names=names,
+        _only=None if spec.by_action else every[0],
+    )

@@ -1,0 +1,121 @@
+"""The shape of a catalog file. Unknown words, wrong types and missing entries are faults of the file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+
+ActionClass = Literal["read", "modify", "deploy"]
+ConnectorKind = Literal["none", "command", "http", "inventory"]
+ParameterType = Literal[
+    "string", "integer", "number", "boolean", "list", "mapping", "path", "duration", "url", "host", "json"
+]
+Seconds = Annotated[StrictInt | StrictFloat, Field(ge=0, le=30 * 86_400)]
+Scalar = StrictStr | StrictInt | StrictFloat | StrictBool
+Name = Annotated[StrictStr, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
+Sentence = Annotated[StrictStr, Field(min_length=3, max_length=500)]
+# An argument: text, a group dropped as a whole when one of its parameters is absent, or a flag.
+Argument = StrictStr | list[StrictStr] | dict[StrictStr, StrictStr | list[StrictStr]]
+
+
+class FileModel(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SecondsFromInput(FileModel):
+    """A time that depends on an input: the value of `parameter` plus `plus` seconds."""
+
+    parameter: Name
+    plus: Seconds = 0
+
+
+class ParameterSpec(FileModel):
+    """One parameter. `min`, `max` bound numbers; `min_length`, `max_length` characters, or entries of a list.
+
+    In a mapping `pattern` and `items` are about the values, `keys` is the pattern of the names.
+    """
+
+    type: ParameterType
+    description: Sentence
+    required: StrictBool = False
+    default: Scalar | list[Scalar] | dict[str, Scalar] | None = None
+    aliases: list[Name] = []
+    enum: list[StrictStr] | None = None
+    synonyms: dict[StrictStr, StrictStr] = {}
+    pattern: StrictStr | None = None
+    pattern_says: StrictStr | None = None
+    min: StrictInt | StrictFloat | None = None
+    max: StrictInt | StrictFloat | None = None
+    min_length: Annotated[StrictInt, Field(ge=0)] | None = None
+    max_length: Annotated[StrictInt, Field(ge=1)] | None = None
+    items: Literal["string", "integer", "scalar"] | None = None
+    keys: StrictStr | None = None
+    keys_say: StrictStr | None = None
+    wrap_single: StrictBool = False
+    sensitive: StrictBool = False
+
+
+class HttpSpec(FileModel):
+    """Which parameters make the request: each entry names a parameter, except `method`, which may be a word."""
+
+    method: StrictStr
+    url: Name
+    headers: Name | None = None
+    body: list[Name] = []
+    expect_status: Name | None = None
+
+
+class BehaviourSpec(FileModel):
+    """What a tool, or one case of it, does and how. In a case, what is absent is as the tool says."""
+
+    action_class: ActionClass | None = None
+    idempotent: StrictBool | None = None
+    irreversible: StrictBool | None = None
+    production_safe: StrictBool | None = None
+    default_timeout_seconds: Seconds | SecondsFromInput | None = None
+    estimated_duration: Seconds | SecondsFromInput | None = None
+    max_output_bytes: Annotated[StrictInt, Field(ge=1, le=50 * 1024 * 1024)] | None = None
+    argv: list[Argument] | None = None
+    program: StrictStr | list[StrictStr] | None = None
+    arguments: list[StrictStr] | None = None
+    stdin: Name | None = None
+    requires: list[Name] = []
+
+
+class CaseSpec(BehaviourSpec):
+    """One action of a tool that has several. `accepts` names parameters besides those its arguments use."""
+
+    accepts: list[Name] = []
+
+
+class CasesSpec(FileModel):
+    """`by` is the parameter, an enum, whose value chooses among `cases`."""
+
+    by: Name
+    cases: dict[StrictStr, CaseSpec]
+
+
+class ToolSpec(BehaviourSpec):
+    """A whole catalog file."""
+
+    name: Name
+    also_known_as: list[Name] = []
+    summary: Sentence
+    connector: ConnectorKind
+    needs_target: StrictBool
+    action_class: ActionClass
+    idempotent: StrictBool
+    irreversible: StrictBool
+    production_safe: StrictBool
+    default_timeout_seconds: Seconds | SecondsFromInput
+    estimated_duration: Seconds | SecondsFromInput
+    max_output_bytes: Annotated[StrictInt, Field(ge=1, le=50 * 1024 * 1024)]
+    parameters: dict[Name, ParameterSpec] = {}
+    exactly_one_of: list[Name] = []
+    at_most_one_of: list[Name] = []
+    environment: Name | None = None
+    working_directory: Name | None = None
+    http: HttpSpec | None = None
+    by_action: CasesSpec | None = None
+    instead: dict[Name, Sentence] = {}
