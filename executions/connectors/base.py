@@ -46,7 +46,6 @@ class ErrorCode(StrEnum):
     NO_ANSWER = "no_answer"  # it was sent, the answer was lost: nobody knows whether it took effect
     INVALID_ANSWER = "invalid_answer"  # something answered that does not speak the protocol
     UNEXPECTED_STATUS = "unexpected_status"  # an HTTP status that is not expected
-    OUTPUT_FAILED = "output_failed"  # the sink refused output; the command was stopped
 
     @property
     def nothing_happened(self) -> bool:
