@@ -166,6 +166,7 @@ EVENT_RETENTION_DAYS = env_int("EVENT_RETENTION_DAYS", 90, minimum=1)
 HTTP_ALLOWED_NETWORKS = env_networks("HTTP_ALLOWED_NETWORKS", [])
 IDEMPOTENCY_WINDOW = timedelta(hours=env_int("IDEMPOTENCY_WINDOW_HOURS", 24, minimum=1))
 DEVELOPMENT_ENVIRONMENTS = env_list("DEVELOPMENT_ENVIRONMENTS", ["development"])
+APPROVAL_TARGETS = env_int("APPROVAL_TARGETS", 50, minimum=1)  # more targets than this need two approvers
 
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"

@@ -1,0 +1,86 @@
+"""Preview: everything that a submit would decide, without writing anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from executions.plans import CompiledPlan
+from executions.services.policy import Decision, decide, step_seconds
+from executions.services.refusals import Refused
+from executions.services.submit import Planning
+from safety.approvals import approvals_needed
+from safety.models import User
+
+
+def preview(document: object, *, by: User) -> dict[str, Any]:
+    """Return what would happen: steps, targets, locks, approvals, permissions, time limits; or why it is refused.
+
+    Always answers; `acceptable` says whether `submit` would take the plan, `errors` why not.
+    """
+    planning = Planning(by)
+    try:
+        plan = planning.compile(document)
+    except Refused as refused:
+        return {"acceptable": False, "errors": refused.problems()}
+    decision = decide(plan, planning.policies)
+    errors: list[dict[str, Any]] = []
+    try:
+        planning.check_rights(plan)
+    except Refused as refused:
+        errors = refused.problems()
+    return {
+        "acceptable": not errors,
+        "errors": errors,
+        "title": plan.title,
+        "plan_hash": plan.hash,
+        "action_class": plan.action_class,
+        "sla_class": decision.sla_class,
+        "approval_level": decision.approval_level,
+        "approvals_needed": approvals_needed(decision.approval_level),
+        "timeouts": {
+            "step_seconds": decision.limits.step_seconds,
+            "execution_seconds": decision.execution_seconds,
+            "approval_seconds": decision.limits.approval_seconds,
+        },
+        "max_attempts": decision.limits.max_attempts,
+        "estimated_seconds": plan.estimated_seconds,
+        "locks": [
+            {"asset": use.name, "asset_id": use.asset_id, "mode": "exclusive" if use.exclusive else "shared"}
+            for use in plan.targets.values()
+        ],
+        "permissions": _permissions(plan, planning),
+        "secrets": [{"path": reference.path, "key": reference.key} for reference in plan.secret_refs],
+        "steps": _steps(plan, decision),
+        "not_checked": plan.document["not_checked"],
+    }
+
+
+def _permissions(plan: CompiledPlan, planning: Planning) -> list[dict[str, Any]]:
+    return [
+        {
+            "asset": use.name,
+            "permission": f"execute_{use.action_class}",
+            "granted": use.asset_id in planning.permitted(use.action_class, frozenset({use.asset_id})),
+        }
+        for use in plan.targets.values()
+    ]
+
+
+def _steps(plan: CompiledPlan, decision: Decision) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": step["id"],
+            "position": step["position"],
+            "tool": step["tool"],
+            "description": step["description"],
+            "action_class": step["action_class"],
+            "depends_on": step["depends_on"],
+            "targets": [target["name"] for target in step["targets"]],
+            "inputs": step["inputs"],
+            "timeout_seconds": step_seconds(step, decision.limits.step_seconds),
+            "on_failure": step["on_failure"],
+            "idempotent": step["idempotent"],
+            "not_checked": step["not_checked"],
+        }
+        for step in plan.document["steps"]
+    ]

@@ -1,0 +1,229 @@
+"""What a person does after trouble: retry as a new execution, resolve an unknown outcome, requeue, discard."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import connection, transaction
+
+from executions.models import Execution, Step
+from executions.services.decisions import entry_of
+from executions.services.records import move, remark
+from executions.services.refusals import Refused, forbidden, not_found
+from executions.services.stop import skip_unstarted
+from executions.services.submit import Accepted, Submission, submit
+from executions.states import STEP_MOVES, ExecutionStatus, StepStatus
+from queueing import queue
+from queueing.dead_letters import close
+from queueing.models import DeadLetter, DeadLetterState
+from safety import rbac
+from safety.models import User
+
+E = ExecutionStatus
+S = StepStatus
+
+OUTCOMES = {"succeeded": S.SUCCEEDED, "failed": S.FAILED, "run_again": S.PENDING}
+
+
+def retry(execution_id: int, *, by: User, reason: str = "", from_start: bool = False) -> Accepted:
+    """Submit a new execution, linked to the old, from its first failed step (or from the start).
+
+    The new plan holds the steps that did not succeed, on the targets where they did not succeed.
+    Raises Refused: not_found, not_final (409), nothing_to_retry (409), and whatever `submit` raises.
+    """
+    old = Execution.objects.visible_to(by).select_related("plan").filter(pk=execution_id).first()
+    if old is None:
+        raise not_found(execution_id)
+    if not old.is_final:
+        raise Refused(
+            "not_final",
+            f"Execution {old.pk} has not ended: it is {old.get_status_display().lower()}.",
+            "Wait for its end, or cancel it first.",
+            status=409,
+        )
+    document = copy.deepcopy(old.plan.document) if from_start else _remainder(old)
+    return submit(
+        Submission(
+            document=resubmittable(document),
+            reason=reason or f"Retry of #{old.pk}",
+            tags=old.tags,
+            priority=old.priority,
+            trace_id=old.trace_id,
+            parent_id=old.pk,
+        ),
+        by=by,
+    )
+
+
+def _remainder(old: Execution) -> dict[str, Any]:
+    document: dict[str, Any] = copy.deepcopy(old.plan.document)
+    done: set[str] = set()
+    left = []
+    for step in old.steps.prefetch_related("targets").filter(kind="step"):
+        planned = document["steps"][step.position - 1]
+        if step.status == S.SUCCEEDED:
+            done.add(step.key)
+            continue
+        if planned["targets"]:
+            open_targets = {t.asset_id for t in step.targets.all() if t.status != S.SUCCEEDED}
+            planned["targets"] = [t for t in planned["targets"] if t["asset_id"] in open_targets]
+        left.append(planned)
+    if not left:
+        raise Refused(
+            "nothing_to_retry",
+            f"Every step of execution {old.pk} succeeded.",
+            "Retry it from the start, or submit the plan again.",
+            status=409,
+        )
+    for step in left:
+        step["depends_on"] = [key for key in step["depends_on"] if key not in done]
+    document["steps"] = left
+    return document
+
+
+def resubmittable(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a compiled plan in the form that is submitted: targets by asset id, no derived fields."""
+    kept = (
+        "id description tool inputs depends_on on_failure retry timeout_seconds idempotent requires_approval success"
+        " rollback fan_out estimated_duration"
+    ).split()
+    steps = []
+    for step in document["steps"]:
+        plain = {name: step[name] for name in kept if step.get(name) is not None}
+        if step["targets"]:
+            plain["targets"] = [str(target["asset_id"]) for target in step["targets"]]
+        steps.append(plain)
+    return {
+        "title": document["title"],
+        "steps": steps,
+        **{name: document[name] for name in ("environment", "labels", "safety_checks") if document.get(name)},
+    }
+
+
+def resolve(execution_id: int, *, by: User, step: str, outcome: str, reason: str) -> str:
+    """Say what became of a step whose outcome is unknown; the execution goes on from there. Return its status.
+
+    `step` is the step's id in the plan; `outcome` succeeded, failed or run_again.
+    Raises Refused: not_found, forbidden, invalid_input (422), not_waiting (409).
+    """
+    if outcome not in OUTCOMES:
+        raise Refused(
+            "invalid_input",
+            f"'{outcome}' is not a way to resolve a step.",
+            f"Say one of: {', '.join(OUTCOMES)}.",
+            status=422,
+        )
+    if not reason.strip():
+        raise Refused("invalid_input", "A reason is needed.", "Say how you know.", status=422)
+    with transaction.atomic():
+        execution = _needing_attention(execution_id, by)
+        found = Step.objects.filter(execution=execution, key=step, status=S.UNKNOWN).first()
+        if found is None:
+            raise Refused(
+                "not_waiting",
+                f"Step '{step}' of execution {execution_id} is not waiting for an answer.",
+                "Look at the execution's page for the steps whose outcome is unknown.",
+                status=409,
+            )
+        new = OUTCOMES[outcome]
+        kind = STEP_MOVES[S.UNKNOWN, new]
+        _move_unknown(found, new, reason)
+        remark(
+            execution.pk,
+            f"step.{kind}",
+            actor=by.actor,
+            reason=reason,
+            data={"step": found.key, "step_id": found.pk, "from": S.UNKNOWN, "to": new, "resolved": True},
+        )
+        if execution.steps.filter(status=S.UNKNOWN).exists():
+            return E.NEEDS_ATTENTION
+        _back_to_queue(execution, by.actor, reason, "resolved")
+    return E.QUEUED
+
+
+def _move_unknown(step: Step, new: str, reason: str) -> None:
+    """Write a person's answer to the step and to those of its targets that waited for it."""
+    with connection.cursor() as cursor:
+        for table, column in (("executions_step", "id"), ("executions_steptarget", "step_id")):
+            cursor.execute(
+                f"UPDATE {table} SET status = %s, error = %s, error_code = ''"  # noqa: S608
+                f" WHERE {column} = %s AND status = 'unknown'",
+                [new, "" if new == S.PENDING else f"Resolved: {reason}", step.pk],
+            )
+            if column == "id" and cursor.rowcount != 1:
+                raise Refused("not_waiting", "Somebody else has just answered.", "Look at the page again.", status=409)
+
+
+def _needing_attention(execution_id: int, by: User) -> Execution:
+    execution = Execution.objects.visible_to(by).select_for_update().filter(pk=execution_id).first()
+    if execution is None:
+        raise not_found(execution_id)
+    if not rbac.can_cancel(by, execution):
+        raise forbidden(
+            "You may not decide what becomes of this execution.",
+            "Ask the one who submitted it, an operator or an administrator.",
+        )
+    if execution.status != E.NEEDS_ATTENTION:
+        raise Refused(
+            "not_waiting",
+            f"Execution {execution_id} does not need attention: it is {execution.get_status_display().lower()}.",
+            "Look at its page: somebody may have decided already.",
+            status=409,
+        )
+    return execution
+
+
+def _back_to_queue(execution: Execution, actor: str, reason: str, closed_as: str) -> None:
+    if not move(
+        execution.pk, E.NEEDS_ATTENTION, E.QUEUED, actor=actor, reason=reason, status_reason="", restart=True
+    ):
+        raise Refused("not_waiting", "Somebody else has just decided.", "Look at the page again.", status=409)
+    close(execution.pk, closed_as, by=actor, reason=reason)
+    queue.enqueue([{**entry_of(execution), "not_before": None}])
+
+
+def requeue_dead_letters(entry_ids: Sequence[int], *, by: User, reason: str = "") -> dict[int, str]:
+    """Put the executions of these DLQ entries back into the queue, each at most once.
+
+    Returns for each entry "requeued", or why not: "moved_on", "unknown_outcome" (resolve its steps first), "forbidden".
+    """
+    return {entry_id: _requeue(entry_id, by, reason) for entry_id in entry_ids}
+
+
+def _requeue(entry_id: int, by: User, reason: str) -> str:
+    with transaction.atomic():
+        entry = DeadLetter.objects.filter(pk=entry_id, tenant_id=by.tenant_id, state=DeadLetterState.OPEN).first()
+        if entry is None:
+            return "moved_on"
+        try:
+            execution = _needing_attention(entry.execution_id, by)
+            if execution.steps.filter(status=S.UNKNOWN).exists():
+                return "unknown_outcome"
+            _back_to_queue(execution, by.actor, reason, "requeued")
+        except Refused as refused:
+            transaction.set_rollback(True)
+            return "forbidden" if refused.code == "forbidden" else "moved_on"
+    return "requeued"
+
+
+def discard_dead_letters(entry_ids: Sequence[int], *, by: User, reason: str) -> dict[int, str]:
+    """Give these executions up: they end as failed. Returns for each entry "discarded", "moved_on" or "forbidden"."""
+    return {entry_id: _discard(entry_id, by, reason) for entry_id in entry_ids}
+
+
+def _discard(entry_id: int, by: User, reason: str) -> str:
+    with transaction.atomic():
+        entry = DeadLetter.objects.filter(pk=entry_id, tenant_id=by.tenant_id, state=DeadLetterState.OPEN).first()
+        if entry is None:
+            return "moved_on"
+        try:
+            execution = _needing_attention(entry.execution_id, by)
+        except Refused as refused:
+            return "forbidden" if refused.code == "forbidden" else "moved_on"
+        if not move(execution.pk, E.NEEDS_ATTENTION, E.FAILED, actor=by.actor, reason=reason):
+            return "moved_on"
+        close(execution.pk, "discarded", by=by.actor, reason=reason)
+        skip_unstarted(execution.pk)
+    return "discarded"

@@ -1,0 +1,130 @@
+"""Cancel: at once for what waits, by asking its worker for what runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from django.db import connection, transaction
+
+from executions.models import Execution
+from executions.services.records import move, tell
+from executions.services.refusals import Refused, forbidden, not_found
+from executions.states import FINAL_EXECUTION, ExecutionStatus
+from queueing import queue
+from queueing.dead_letters import close
+from safety import rbac
+from safety.models import User
+
+E = ExecutionStatus
+
+# Between two looks at an execution that was just being claimed, or handed back, when we looked.
+RETRY_SECONDS = 0.02
+TRIES = 100
+
+
+def cancel(execution_id: int, *, by: User, reason: str) -> str:
+    """Cancel one execution; return its status afterwards: cancelled, or cancelling while its worker stops it.
+
+    Asking again while it is being cancelled changes nothing. Raises Refused: not_found, forbidden, already_final (409).
+    """
+    execution = Execution.objects.visible_to(by).filter(pk=execution_id).first()
+    if execution is None:
+        raise not_found(execution_id)
+    if not rbac.can_cancel(by, execution):
+        raise forbidden(
+            "You may not cancel this execution.", "Ask the one who submitted it, an operator or an administrator."
+        )
+    for _ in range(TRIES):
+        status = _try_to_cancel(execution, by.actor, reason)
+        if status is not None:
+            return status
+        time.sleep(RETRY_SECONDS)
+        execution.refresh_from_db(fields=["status"])
+    raise Refused(
+        "busy", "The execution kept changing hands.", "Try again in a moment.", status=503, retry_after=1
+    )
+
+
+def cancel_many(execution_ids: Sequence[int], *, by: User, reason: str) -> dict[int, str]:
+    """Cancel each; return for each its status afterwards, or the code of the refusal."""
+    answers: dict[int, str] = {}
+    for execution_id in execution_ids:
+        try:
+            answers[execution_id] = cancel(execution_id, by=by, reason=reason)
+        except Refused as refused:
+            answers[execution_id] = refused.code
+    return answers
+
+
+def _try_to_cancel(execution: Execution, actor: str, reason: str) -> str | None:
+    """Return the new status, or None when the execution moved on while we looked and it is to be looked at again."""
+    status = execution.status
+    if status in FINAL_EXECUTION:
+        raise Refused(
+            "already_final",
+            f"Execution {execution.pk} has already ended: {execution.get_status_display().lower()}.",
+            "Nothing is left to cancel. To undo it, submit a plan that does.",
+            status=409,
+        )
+    if status == E.CANCELLING:
+        return status
+    if status == E.PENDING_APPROVAL:
+        return E.CANCELLED if _drop_waiting(execution.pk, status, actor, reason) else None
+    if status == E.NEEDS_ATTENTION:
+        with transaction.atomic():
+            if not move(execution.pk, status, E.CANCELLED, actor=actor, reason=reason):
+                return None
+            close(execution.pk, "discarded", by=actor, reason=reason)
+        return E.CANCELLED
+    return _cancel_queued(execution, actor, reason) or _ask_worker(execution, actor, reason)
+
+
+def _cancel_queued(execution: Execution, actor: str, reason: str) -> str | None:
+    """Take it out of the queue if no worker has it; entry, locks, status and event in one transaction."""
+    with transaction.atomic():
+        if not queue.remove([execution.pk]):
+            return None
+        # A worker that was shut down hands back an execution as queued, or as cancelling if it was asked to stop.
+        if execution.status != E.QUEUED or not _drop_waiting(execution.pk, E.QUEUED, actor, reason):
+            transaction.set_rollback(True)
+            return None
+    return E.CANCELLED
+
+
+def _ask_worker(execution: Execution, actor: str, reason: str) -> str | None:
+    """Leave the wish with the lease and tell the worker. Its ledger writes what becomes of it.
+
+    The entry's row is locked by the UPDATE before the execution's: the order of the ledger's own writes. So either the
+    worker's last commit came first (the entry is gone, no row is counted here) or it finds the status `cancelling`.
+    """
+    with transaction.atomic():
+        if queue.ask_to_cancel(execution.pk, f"{actor}: {reason}" if reason else actor) != 1:
+            return None
+        if execution.status not in (E.QUEUED, E.RUNNING):
+            return None
+        if not move(execution.pk, execution.status, E.CANCELLING, actor=actor, reason=reason):
+            transaction.set_rollback(True)
+            return None
+    return E.CANCELLING
+
+
+def _drop_waiting(execution_id: int, old: str, actor: str, reason: str) -> bool:
+    """Cancel an execution that no worker holds, with the steps that will not run now."""
+    with transaction.atomic():
+        if not move(execution_id, old, E.CANCELLED, actor=actor, reason=reason):
+            return False
+        skip_unstarted(execution_id)
+        tell([execution_id])
+    return True
+
+
+def skip_unstarted(execution_id: int) -> None:
+    """Mark what has not begun as skipped. The execution is final and nobody's: no other writer is left."""
+    with connection.cursor() as cursor:
+        for table in ("executions_step", "executions_steptarget"):
+            cursor.execute(
+                f"UPDATE {table} SET status = 'skipped', finished_at = statement_timestamp()"  # noqa: S608
+                " WHERE execution_id = %s AND status = 'pending'",
+                [execution_id],
+            )

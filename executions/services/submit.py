@@ -1,0 +1,295 @@
+"""Submit: compile, decide, check rights, and take in with one statement, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import orjson
+from django.conf import settings
+from django.db import connection, transaction
+
+from executions.inventory import TenantInventory
+from executions.plans import CompiledPlan, PlanLimits, PlanRefused, compile_plan
+from executions.services.policy import Decision, decide
+from executions.services.refusals import Refused, forbidden
+from executions.states import ExecutionStatus
+from executions.tools import get_catalog
+from queueing.control import is_draining
+from safety import idempotency, rbac
+from safety.models import ActionClass, User
+from safety.timeouts import Limits, policies
+
+DRAIN_RETRY_AFTER_SECONDS = 30
+MAX_BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One request to run a plan. `document` is the plan in any accepted form: bytes, text or a mapping."""
+
+    document: object
+    reason: str = ""
+    tags: Sequence[str] = ()
+    priority: int = 5
+    not_before: datetime | None = None
+    trace_id: str = ""
+    idempotency_key: str | None = None
+    parent_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The execution that answers a submission; `replay` when it was made by an earlier one."""
+
+    execution_id: int
+    status: str
+    approval_level: int
+    sla_class: str
+    replay: bool
+
+
+@dataclass(slots=True)
+class Planning:
+    """What compiling many plans of one user shares: inventory, policies and rights, each looked up once."""
+
+    by: User
+    limits: PlanLimits = field(init=False)
+    inventory: TenantInventory = field(init=False)
+    policies: dict[tuple[str, str], Limits] = field(init=False)
+    _permitted: dict[tuple[str, frozenset[int]], set[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.limits = PlanLimits(max_targets=settings.MAX_TARGETS)
+        self.inventory = TenantInventory(self.by.tenant_id)
+        self.policies = policies()
+
+    def compile(self, document: object) -> CompiledPlan:
+        """Raises Refused with every problem of the plan."""
+        try:
+            return compile_plan(document, inventory=self.inventory, catalog=get_catalog(), limits=self.limits)
+        except PlanRefused as refused:
+            errors = [problem.as_dict() for problem in refused.problems]
+            count = f"{len(errors)} problems" if len(errors) > 1 else "a problem"
+            raise Refused(
+                "invalid_plan",
+                f"The plan has {count}.",
+                "Correct each of the errors listed, then submit the plan again.",
+                status=422,
+                errors=errors,
+            ) from None
+
+    def permitted(self, action_class: str, asset_ids: frozenset[int]) -> set[int]:
+        wanted = (action_class, asset_ids)
+        if wanted not in self._permitted:
+            self._permitted[wanted] = rbac.permitted_assets(self.by, action_class, asset_ids)
+        return self._permitted[wanted]
+
+    def check_rights(self, plan: CompiledPlan) -> None:
+        """Refuse a plan with a target that this user may not use in this way; no target means: who may submit at all."""
+        if not plan.targets and not rbac.can_submit(self.by):
+            raise forbidden(
+                "You may not submit plans.", "Ask an administrator for the role requester, then submit again."
+            )
+        for action_class in ActionClass.values:
+            wanted = frozenset(use.asset_id for use in plan.targets.values() if use.action_class == action_class)
+            missing = wanted - self.permitted(action_class, wanted) if wanted else frozenset()
+            if missing:
+                errors = [_missing_right(plan, asset_id, action_class) for asset_id in sorted(missing)]
+                raise forbidden(
+                    f"You lack the right execute_{action_class} on {len(missing)} of the plan's targets.",
+                    f"Ask an administrator for execute_{action_class} on them, or leave them out of the plan.",
+                    errors,
+                )
+
+
+def _missing_right(plan: CompiledPlan, asset_id: int, action_class: str) -> dict[str, Any]:
+    name = plan.targets[asset_id].name
+    return {
+        "code": "forbidden",
+        "path": next(
+            f"steps[{step['position'] - 1}].targets"
+            for step in plan.document["steps"]
+            if any(target["asset_id"] == asset_id for target in step["targets"])
+        ),
+        "message": f"You may not run plans that {action_class} on {name}.",
+        "how_to_fix": f"Ask an administrator for execute_{action_class} on {name} or on one of its groups.",
+    }
+
+
+def submit(submission: Submission, *, by: User) -> Accepted:
+    """Take in one plan. When this returns, the execution is kept whatever crashes afterwards.
+
+    Raises Refused: invalid_plan (422, with every problem), forbidden (403), draining (503), invalid_input (422),
+    idempotency_key_reused (422).
+    """
+    answer = submit_many([submission], by=by)[0]
+    if isinstance(answer, Refused):
+        raise answer
+    return answer
+
+
+def submit_many(submissions: Sequence[Submission], *, by: User) -> list[Accepted | Refused]:
+    """Take in up to 1,000 plans in one transaction; each gets its own answer, in order.
+
+    Raises Refused only for what concerns all of them: draining, too many.
+    """
+    if is_draining():
+        raise Refused(
+            "draining",
+            "The queue is draining and takes in nothing new.",
+            "Submit again after `manage.py resume`; the Retry-After header says when to look.",
+            status=503,
+            retry_after=DRAIN_RETRY_AFTER_SECONDS,
+        )
+    if len(submissions) > MAX_BATCH:
+        raise Refused(
+            "too_many_executions",
+            f"A batch holds at most {MAX_BATCH} executions; this one has {len(submissions)}.",
+            "Send it in several batches.",
+            status=422,
+        )
+    planning = Planning(by)
+    answers: list[Accepted | Refused | None] = [None] * len(submissions)
+    requests: list[dict[str, Any]] = []
+    for number, submission in enumerate(submissions):
+        try:
+            requests.append(_request(number, submission, planning))
+        except Refused as refused:
+            answers[number] = refused
+    for number, answer in _take_in(requests).items():
+        answers[number] = answer
+    return [answer for answer in answers if answer is not None]
+
+
+def _request(number: int, submission: Submission, planning: Planning) -> dict[str, Any]:
+    """Return one request in the shape of executions/sql/intake.sql. Raises Refused."""
+    _check_fields(submission)
+    by = planning.by
+    plan = planning.compile(submission.document)
+    planning.check_rights(plan)
+    decision = decide(plan, planning.policies)
+    return {
+        "n": number,
+        "tenant_id": by.tenant_id,
+        "actor_id": by.pk,
+        "actor": by.actor,
+        "parent_id": submission.parent_id,
+        "title": plan.title[:300],
+        "plan_hash": plan.hash,
+        "action_class": plan.action_class,
+        "environment": plan.document["environment"] or "",
+        "reason": submission.reason,
+        "tags": list(submission.tags),
+        "trace_id": submission.trace_id,
+        "priority": submission.priority,
+        "not_before": submission.not_before.isoformat() if submission.not_before else None,
+        "key": _key(submission, plan, by),
+        "request_hash": plan.hash,
+        "document": plan.document,
+        **_decided(decision),
+    }
+
+
+def _decided(decision: Decision) -> dict[str, Any]:
+    waits = decision.approval_level > 0
+    return {
+        "status": ExecutionStatus.PENDING_APPROVAL if waits else ExecutionStatus.QUEUED,
+        "sla_class": decision.sla_class,
+        "approval_level": decision.approval_level,
+        "execution_seconds": decision.execution_seconds,
+        "step_seconds": decision.limits.step_seconds,
+        "approval_seconds": decision.limits.approval_seconds,
+        "max_attempts": decision.limits.max_attempts,
+        "locks": decision.locks,
+    }
+
+
+def _key(submission: Submission, plan: CompiledPlan, by: User) -> str | None:
+    """The client's key, or the content's; plans that only read, and retries, are new each time they are asked for."""
+    if submission.idempotency_key is not None:
+        try:
+            return idempotency.client_key(by.pk, submission.idempotency_key)
+        except ValueError as error:
+            raise _invalid("idempotency_key", str(error), "Use a UUID, for example.") from None
+    if plan.action_class == ActionClass.READ or submission.parent_id is not None:
+        return None
+    return idempotency.content_key(by.tenant_id, by.pk, plan.hash)
+
+
+def _check_fields(submission: Submission) -> None:
+    if not isinstance(submission.priority, int) or not 1 <= submission.priority <= 10:
+        raise _invalid(
+            "priority",
+            "priority must be a whole number from 1 to 10.",
+            "1 goes first, 10 goes last; leave it out for 5.",
+        )
+    if len(submission.tags) > 50 or any(not isinstance(tag, str) or not 0 < len(tag) <= 100 for tag in submission.tags):
+        raise _invalid("tags", "tags must be at most 50 texts of 1 to 100 characters.", "Shorten the list or the texts.")
+    if len(submission.trace_id) > 120:
+        raise _invalid("trace_id", "trace_id is longer than 120 characters.", "Send a shorter one.")
+    if submission.not_before is not None and submission.not_before.tzinfo is None:
+        raise _invalid("not_before", "not_before has no time zone.", "Write it as 2026-01-31T22:00:00Z.")
+    if "\0" in submission.reason or "\0" in submission.trace_id or any("\0" in tag for tag in submission.tags):
+        raise _invalid("reason", "A text contains a NUL character.", "Remove it.")
+
+
+def _invalid(path: str, message: str, how_to_fix: str) -> Refused:
+    error = {"code": "invalid_input", "path": path, "message": message, "how_to_fix": how_to_fix}
+    return Refused("invalid_input", message, how_to_fix, status=422, errors=[error])
+
+
+def _take_in(requests: list[dict[str, Any]]) -> dict[int, Accepted | Refused]:
+    """Send the requests to the database; of equal keys in one call the first decides, the others repeat its answer."""
+    firsts: dict[tuple[int, str], dict[str, Any]] = {}
+    repeats: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    sent: list[dict[str, Any]] = []
+    for request in requests:
+        key = (request["tenant_id"], request["key"])
+        if request["key"] is not None and key in firsts:
+            repeats.append((request, firsts[key]))
+        else:
+            firsts[key] = request
+            sent.append(request)
+    if not sent:
+        return {}
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT executions_intake(%s::jsonb, %s, %s)::text",
+            [orjson.dumps(sent).decode(), settings.IDEMPOTENCY_WINDOW, settings.QUEUE_AGEING],
+        )
+        row = cursor.fetchone()
+    answers = {answer["n"]: _answer(answer) for answer in orjson.loads(row[0])}
+    for request, first in repeats:
+        earlier = answers[first["n"]]
+        same = request["request_hash"] == first["request_hash"]
+        if isinstance(earlier, Refused) or not same:
+            answers[request["n"]] = earlier if same else _reused()
+        else:
+            answers[request["n"]] = Accepted(
+                earlier.execution_id, earlier.status, earlier.approval_level, earlier.sla_class, replay=True
+            )
+    return answers
+
+
+def _answer(answer: dict[str, Any]) -> Accepted | Refused:
+    if answer["conflict"]:
+        return _reused()
+    return Accepted(
+        execution_id=answer["id"],
+        status=answer["status"],
+        approval_level=answer["approval_level"],
+        sla_class=answer["sla_class"],
+        replay=answer["replay"],
+    )
+
+
+def _reused() -> Refused:
+    return Refused(
+        "idempotency_key_reused",
+        "This Idempotency-Key was used for another plan.",
+        "Send the same plan again, or use a new key for the new plan.",
+        status=422,
+    )

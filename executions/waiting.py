@@ -1,0 +1,49 @@
+"""Why an execution is in the state it is in, as a sentence: the answer that every page gives."""
+
+from __future__ import annotations
+
+from executions.models import Asset, Execution
+from executions.states import ExecutionStatus
+from queueing import control
+
+E = ExecutionStatus
+
+
+def waiting_sentence(execution: Execution) -> str:
+    """Return what a queued execution waits for; an empty text when it is not waiting in the queue."""
+    if execution.status != E.QUEUED:
+        return ""
+    waiting = control.waiting(execution.pk)
+    if waiting is None:
+        return "A worker has just taken it."
+    name = ""
+    if waiting["asset_id"] is not None:
+        name = Asset.objects.filter(pk=waiting["asset_id"]).values_list("name", flat=True).first() or "an asset"
+    match waiting["kind"]:
+        case "lock":
+            return (
+                f"Waiting for the lock on {name}, held by #{waiting['holder']} for {_span(waiting['seconds'])}; "
+                f"{_ordinal(waiting['position'] or 1)} in line."
+            )
+        case "line":
+            return f"Waiting for its turn at {name}: {_ordinal(waiting['position'] or 1)} in line."
+        case "not_before":
+            return f"Not before {waiting['until']:%Y-%m-%d %H:%M:%S} UTC."
+        case "backoff":
+            return f"An attempt was lost with its worker; the next begins at {waiting['until']:%H:%M:%S} UTC."
+        case "draining":
+            return "The queue is draining: nothing starts until an operator resumes it."
+        case "no_worker":
+            return "No worker is running. Start one with `make serve` or `manage.py worker`."
+    return "Waiting for a free worker."
+
+
+def _span(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _ordinal(number: int) -> str:
+    suffix = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{suffix}"

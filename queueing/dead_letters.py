@@ -1,0 +1,28 @@
+"""The DLQ: executions that the system will not try again by itself, and what a person can do about each."""
+
+from __future__ import annotations
+
+from django.db.models.functions import Now
+
+from queueing.models import DeadLetter, DeadLetterState, DeadReason
+
+ADVICE: dict[str, str] = {
+    DeadReason.OUTCOME_UNKNOWN: (
+        "A step was in flight when its worker died, or its answer was lost. Look at the machine, then say for each such"
+        " step whether it succeeded, failed, or should be run again."
+    ),
+    DeadReason.ATTEMPTS_EXHAUSTED: (
+        "Every attempt ended with the loss of its worker. Find out what ends the workers (their log, memory) before"
+        " you requeue it."
+    ),
+    DeadReason.ENGINE_ERROR: (
+        "The engine itself failed. The error names the place; requeue it once that is mended, or discard it."
+    ),
+}
+
+
+def close(execution_id: int, state: str, *, by: str, reason: str) -> int:
+    """Close the open DLQ entry of an execution; return how many there were, 0 or 1. Part of the caller's transaction."""
+    return DeadLetter.objects.filter(execution_id=execution_id, state=DeadLetterState.OPEN).update(
+        state=state, closed_at=Now(), closed_by=by, close_reason=reason
+    )
