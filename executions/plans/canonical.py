@@ -1,0 +1,66 @@
+"""The canonical form of a plan: what it does, and nothing that differs between two copies of the same plan."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+
+from executions.plans.compiled import StoredStep
+from executions.plans.templates import Template, rewrite
+
+VERSION = 1
+
+
+def canonical_form(environment: str | None, steps: Sequence[StoredStep]) -> bytes:
+    """UTF-8 JSON with sorted keys: tools, inputs, targets by asset id, order by position, and how failures are met.
+
+    Ids of steps, titles, descriptions, labels, estimates and everything in words are left out; where a template names
+    a step, its position stands instead of its id. Nothing that is given is changed.
+    """
+    positions = {step["id"]: step["position"] for step in steps}
+    form = {
+        "canonical": VERSION,
+        "environment": environment,
+        "steps": [_step(step, positions) for step in steps],
+    }
+    return json.dumps(form, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def hash_of(canonical: bytes) -> str:
+    """SHA-256 of a canonical form, in hex."""
+    return hashlib.sha256(canonical).hexdigest()
+
+
+def _step(step: StoredStep, positions: Mapping[str, int]) -> dict[str, object]:
+    rollback = step["rollback"]
+    return {
+        "tool": step["tool"],
+        "inputs": _without_ids(step["inputs"], positions),
+        "depends_on": sorted(positions[one] for one in step["depends_on"]),
+        "targets": sorted(target["asset_id"] for target in step["targets"]),
+        "resolved": {_renamed(name, positions): value for name, value in step["resolved"].items()},
+        "on_failure": step["on_failure"],
+        "retry": step["retry"],
+        "timeout_seconds": step["timeout_seconds"],
+        "idempotent": step["idempotent"],
+        "requires_approval": step["requires_approval"],
+        "success": step["success"],
+        "fan_out": step["fan_out"],
+        "rollback": rollback and {"tool": rollback["tool"], "inputs": _without_ids(rollback["inputs"], positions)},
+    }
+
+
+def _without_ids(inputs: dict[str, object], positions: Mapping[str, int]) -> object:
+    return rewrite(inputs, lambda template: _by_position(template, positions))
+
+
+def _by_position(template: Template, positions: Mapping[str, int]) -> str:
+    if template.step_id is None:
+        return template.expression
+    return Template(template.kind, f"#{positions[template.step_id]}", template.path).expression
+
+
+def _renamed(expression: str, positions: Mapping[str, int]) -> str:
+    renamed = rewrite("{{ " + expression + " }}", lambda template: _by_position(template, positions))
+    return str(renamed)

@@ -1,0 +1,149 @@
+"""What compiling a plan gives: the document that is stored and run, and the facts that policy asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+from executions.plans.secret_values import SecretReference
+from executions.plans.vocabulary import OnFailure
+
+ActionClass = Literal["read", "modify", "deploy"]
+GRAVITY: dict[str, int] = {"read": 0, "modify": 1, "deploy": 2}
+
+
+class StoredTarget(TypedDict):
+    """A machine of a step; `row` holds what templates can name of it."""
+
+    asset_id: int
+    name: str
+    hostname: str | None
+    ip_address: str | None
+    connection: str
+    environment: str
+    row: dict[str, object]
+
+
+class StoredRetry(TypedDict):
+    max_attempts: int
+    delay_seconds: float
+
+
+class StoredSuccess(TypedDict):
+    """`stdout_matches` is a pattern of RE2, searched for anywhere in the output."""
+
+    exit_codes: list[int]
+    stdout_matches: str | None
+
+
+class StoredRollback(TypedDict):
+    tool: str
+    inputs: dict[str, object]
+
+
+class StoredFanOut(TypedDict):
+    """`max_failures` is a count, or a share such as "20%"."""
+
+    max_concurrent: int
+    max_failures: int | str
+
+
+class StoredStep(TypedDict):
+    """A step ready to run. `depends_on` is complete: globs expanded, implied order made explicit.
+
+    resolved: values of templates over asset-query rows, fixed at submit, by expression.
+    Times are seconds; timeout_seconds is the step's own, None when it names none.
+    """
+
+    id: str
+    position: int
+    description: str
+    tool: str
+    action_class: ActionClass
+    inputs: dict[str, object]
+    depends_on: list[str]
+    targets: list[StoredTarget]
+    resolved: dict[str, object]
+    on_failure: OnFailure
+    retry: StoredRetry
+    timeout_seconds: float | None
+    default_timeout_seconds: float
+    idempotent: bool
+    irreversible: bool
+    requires_approval: bool
+    success: StoredSuccess
+    rollback: StoredRollback | None
+    fan_out: StoredFanOut
+    estimated_duration: float
+    max_output_bytes: int
+    not_checked: list[str]
+
+
+class StoredPlan(TypedDict):
+    """The plan as it is stored and shown. `not_checked` lists, as sentences, what nobody evaluates."""
+
+    title: str
+    environment: str | None
+    labels: dict[str, str]
+    version: int
+    steps: list[StoredStep]
+    rollback_plan: list[object]
+    safety_checks: list[object]
+    observability: dict[str, object]
+    not_checked: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetUse:
+    """How gravely a plan uses one machine, over all its steps and their rollbacks; exclusive unless it only reads."""
+
+    asset_id: int
+    name: str
+    exclusive: bool
+    action_class: ActionClass
+    environment: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalFacts:
+    """What the approval policy decides from.
+
+    requires_approval_steps  ids of the steps that ask for an approval of their own
+    environments             of all targets, and the one the plan itself names; sorted
+    criticalities            of all targets; sorted
+    """
+
+    has_irreversible: bool
+    step_count: int
+    requires_approval_steps: tuple[str, ...]
+    environments: tuple[str, ...]
+    criticalities: tuple[str, ...]
+    target_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledPlan:
+    """An accepted plan.
+
+    document           what is stored, and read by the engine
+    canonical, hash    what the plan does, as bytes, and their SHA-256 in hex: the same for every copy of the plan,
+                       whatever its step ids, key order, title and times
+    estimated_seconds  along the critical path
+    targets            by asset id
+    secret_refs        every secret that the plan names, sorted
+    """
+
+    document: StoredPlan
+    canonical: bytes
+    hash: str
+    title: str
+    action_class: ActionClass
+    estimated_seconds: float
+    targets: dict[int, TargetUse]
+    approval_facts: ApprovalFacts
+    secret_refs: tuple[SecretReference, ...]
+
+
+def gravest(classes: list[ActionClass]) -> ActionClass:
+    """The gravest of some action classes; read when there are none."""
+    return max(classes, key=GRAVITY.__getitem__, default="read")

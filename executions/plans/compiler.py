@@ -1,0 +1,253 @@
+"""From a caller's document to a plan that can be stored, approved and run; or to everything that is wrong with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from executions.plans.about import About, apply_approval_points, read_about, split_document
+from executions.plans.canonical import canonical_form, hash_of
+from executions.plans.compiled import (
+    GRAVITY,
+    ActionClass,
+    ApprovalFacts,
+    CompiledPlan,
+    StoredPlan,
+    StoredStep,
+    StoredTarget,
+    TargetUse,
+    gravest,
+)
+from executions.plans.inventory import Inventory, InventoryAsset
+from executions.plans.limits import PlanLimits
+from executions.plans.order import Graph, put_in_order
+from executions.plans.problems import Code, Problems, refuse, shown
+from executions.plans.queries import Queries
+from executions.plans.reading import SIZE_FIX, read
+from executions.plans.references import ReferenceChecker
+from executions.plans.secret_values import SecretReference
+from executions.plans.steps import Draft, read_step
+from executions.plans.targets import TargetResolver
+
+if TYPE_CHECKING:
+    from executions.tools import Catalog
+
+DEFAULT_LIMITS = PlanLimits()
+
+
+def compile_plan(
+    document: object, *, inventory: Inventory, catalog: Catalog, limits: PlanLimits = DEFAULT_LIMITS
+) -> CompiledPlan:
+    """Check a plan and work out what it would do. Writes nothing; `document` is never changed.
+
+    document: JSON or YAML as bytes or str, or values already parsed: the planner's whole document, its inner plan, the
+    native form, or a bare list of steps.
+    Raises PlanRefused with all problems at once.
+    """
+    plan, metadata, is_plan = split_document(read(document, limits))
+    raw_steps = _steps_of(plan, is_plan, limits)
+    problems = Problems()
+    about = read_about(plan, metadata, problems)
+    drafts = [read_step(index, raw, catalog, problems) for index, raw in enumerate(raw_steps)]
+    _check_ids(drafts, problems)
+    apply_approval_points(drafts, about, problems)
+    drafts, graph = put_in_order(drafts, limits, problems)
+    queries = Queries(drafts)
+    if queries.rows:
+        queries.run(inventory, problems)
+    resolver = TargetResolver(inventory, limits, queries, graph, problems)
+    for place, draft in enumerate(drafts):
+        resolver.resolve(place, draft)
+    _check_rollbacks(drafts, problems)
+    references = ReferenceChecker(drafts, queries, graph, problems)
+    for place, draft in enumerate(drafts):
+        references.check(place, draft)
+    if problems or graph is None:
+        raise problems.refuse()
+    return _assemble(about, drafts, graph, resolver.assets)
+
+
+def _steps_of(plan: Mapping[str, object], is_plan: bool, limits: PlanLimits) -> list[object]:
+    steps = plan.get("steps")
+    if not is_plan:
+        raise refuse(Code.INVALID_INPUT, "plan", "The document is not an object.", "Write an object with steps.")
+    if steps is None or steps == [] or steps == {} or steps == "":
+        raise refuse(Code.EMPTY_PLAN, "steps", "The plan has no steps.", "Give it at least one step.")
+    if not isinstance(steps, list):
+        raise refuse(Code.INVALID_INPUT, "steps", "steps must be a list.", "Write a list of steps.")
+    if len(steps) > limits.max_steps:
+        message = f"The plan has {len(steps):,} steps; at most {limits.max_steps:,} are taken."
+        raise refuse(Code.PLAN_TOO_LARGE, "steps", message, SIZE_FIX)
+    return steps
+
+
+def _check_ids(drafts: list[Draft], problems: Problems) -> None:
+    """Refuse ids that are given twice; a step without one is named after its place."""
+    first: dict[str, Draft] = {}
+    for draft in drafts:
+        if not draft.id:
+            continue
+        if draft.id in first:
+            problems.add(
+                Code.DUPLICATE_STEP_ID,
+                f"{draft.path}.id",
+                f"The id {shown(draft.id)!r} is also that of {first[draft.id].path}.",
+                "Give each step an id of its own, or none.",
+            )
+        first.setdefault(draft.id, draft)
+    for draft in drafts:
+        if not draft.id:
+            name = f"step-{draft.index + 1}"
+            while name in first:
+                name += "x"
+            draft.id = name
+            first[name] = draft
+
+
+def _check_rollbacks(drafts: list[Draft], problems: Problems) -> None:
+    for draft in drafts:
+        rollback = draft.rollback
+        if rollback is not None and rollback.tool.needs_target and not draft.targets and not draft.targets_failed:
+            problems.add(
+                Code.MISSING_TARGET,
+                f"{draft.path}.rollback",
+                f"The tool {rollback.tool.name} of the rollback acts on a machine, and the step names none.",
+                "Give the step targets: its rollback runs on the same ones.",
+            )
+
+
+def _assemble(about: About, drafts: list[Draft], graph: Graph, assets: dict[int, InventoryAsset]) -> CompiledPlan:
+    steps = [_stored_step(place, drafts, graph) for place in range(len(drafts))]
+    seconds = [step["estimated_duration"] * _rounds(step) for step in steps]
+    uses = _uses(drafts, assets)
+    classes = [gravest(_classes(draft)) for draft in drafts]
+    title = about.title or _title(drafts)
+    canonical = canonical_form(about.environment, steps)
+    document: StoredPlan = {
+        "title": title,
+        "environment": about.environment,
+        "labels": about.labels,
+        "version": 1,
+        "steps": steps,
+        "rollback_plan": about.rollback_plan,
+        "safety_checks": about.safety_checks,
+        "observability": about.observability,
+        "not_checked": about.not_checked + _remarks(about, steps, uses),
+    }
+    refs: set[SecretReference] = set()
+    for draft in drafts:
+        refs |= draft.secret_refs
+    environments = {asset.environment for asset in assets.values()} | (
+        {about.environment} if about.environment else set()
+    )
+    return CompiledPlan(
+        document=document,
+        canonical=canonical,
+        hash=hash_of(canonical),
+        title=title,
+        action_class=gravest(classes),
+        estimated_seconds=graph.critical_path(seconds),
+        targets=uses,
+        approval_facts=ApprovalFacts(
+            has_irreversible=any(step["irreversible"] for step in steps),
+            step_count=len(steps),
+            requires_approval_steps=tuple(step["id"] for step in steps if step["requires_approval"]),
+            environments=tuple(sorted(environments)),
+            criticalities=tuple(sorted({asset.criticality for asset in assets.values()})),
+            target_count=len(assets),
+        ),
+        secret_refs=tuple(sorted(refs, key=lambda ref: (ref.path, ref.key or ""))),
+    )
+
+
+def _stored_step(place: int, drafts: list[Draft], graph: Graph) -> StoredStep:
+    draft = drafts[place]
+    tool, behaviour, rollback = draft.tool, draft.behaviour, draft.rollback
+    assert tool is not None
+    inputs = draft.inputs
+    estimate = draft.estimated_duration
+    return {
+        "id": draft.id,
+        "position": place + 1,
+        "description": draft.description,
+        "tool": tool.name,
+        "action_class": draft.action_class,
+        "inputs": inputs,
+        "depends_on": [drafts[other].id for other in sorted(graph.needs[place])],
+        "targets": [_stored_target(asset, row) for asset, row in draft.targets],
+        "resolved": draft.resolved,
+        "on_failure": behaviour.on_failure,
+        "retry": behaviour.retry,
+        "timeout_seconds": behaviour.timeout_seconds,
+        "default_timeout_seconds": float(tool.default_timeout_for(inputs)),
+        "idempotent": tool.idempotent_for(inputs) if behaviour.idempotent is None else behaviour.idempotent,
+        "irreversible": tool.irreversible_for(inputs)
+        or (rollback is not None and rollback.tool.irreversible_for(rollback.inputs)),
+        "requires_approval": behaviour.requires_approval,
+        "success": behaviour.success,
+        "rollback": None if rollback is None else {"tool": rollback.tool.name, "inputs": rollback.inputs},
+        "fan_out": behaviour.fan_out,
+        "estimated_duration": float(tool.estimated_duration_for(inputs) if estimate is None else estimate),
+        "max_output_bytes": tool.max_output_bytes,
+        "not_checked": draft.not_checked,
+    }
+
+
+def _stored_target(asset: InventoryAsset, row: dict[str, object]) -> StoredTarget:
+    return {
+        "asset_id": asset.asset_id,
+        "name": asset.name,
+        "hostname": asset.hostname,
+        "ip_address": asset.ip_address,
+        "connection": asset.connection,
+        "environment": asset.environment,
+        "row": row,
+    }
+
+
+def _rounds(step: StoredStep) -> int:
+    """How often the step's time passes when its targets do not all go at once."""
+    return max(1, math.ceil(len(step["targets"]) / step["fan_out"]["max_concurrent"]))
+
+
+def _classes(draft: Draft) -> list[ActionClass]:
+    """What the step does at worst: itself, and its rollback."""
+    if draft.rollback is None:
+        return [draft.action_class]
+    return [draft.action_class, draft.rollback.tool.action_class_for(draft.rollback.inputs)]
+
+
+def _uses(drafts: list[Draft], assets: dict[int, InventoryAsset]) -> dict[int, TargetUse]:
+    worst: dict[int, ActionClass] = {}
+    for draft in drafts:
+        action_class = gravest(_classes(draft))
+        for asset, _ in draft.targets:
+            if GRAVITY[worst.get(asset.asset_id, "read")] <= GRAVITY[action_class]:
+                worst[asset.asset_id] = action_class
+    return {
+        asset_id: TargetUse(
+            asset_id, assets[asset_id].name, action_class != "read", action_class, assets[asset_id].environment
+        )
+        for asset_id, action_class in worst.items()
+    }
+
+
+def _title(drafts: list[Draft]) -> str:
+    said = next((draft.description for draft in drafts if draft.description), "")
+    if said:
+        return shown(said, 120)
+    tool = drafts[0].tool
+    more = f" and {len(drafts) - 1} more" if len(drafts) > 1 else ""
+    return f"{tool.name if tool else 'plan'}{more}"
+
+
+def _remarks(about: About, steps: list[StoredStep], uses: dict[int, TargetUse]) -> list[str]:
+    """What the plan says that does not fit what it does."""
+    remarks: list[str] = []
+    if any(step["on_failure"] == "rollback" for step in steps) and not any(step["rollback"] for step in steps):
+        remarks.append("A failure is to be rolled back, but no step says how: nothing would be undone.")
+    others = sorted({use.environment for use in uses.values()} - {about.environment})
+    if about.environment and others:
+        remarks.append(f"The plan says environment {about.environment}; it has targets in {', '.join(others)}.")
+    return remarks

@@ -1,0 +1,52 @@
+"""What compiling a plan asks of an inventory. The implementation is bound to one tenant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class InventoryAsset:
+    """A machine as a plan sees it.
+
+    connection  local, ssh, powershell or api
+    row         what templates such as `{{ os_type }}` may name: JSON values only
+    """
+
+    asset_id: int
+    name: str
+    hostname: str | None
+    ip_address: str | None
+    connection: str
+    environment: str
+    criticality: str
+    tags: tuple[str, ...] = ()
+    row: Mapping[str, object] = field(default_factory=dict)
+
+
+class Inventory(Protocol):
+    """The machines of one tenant. Every lookup is exact: no substring, no first-row-wins, no default."""
+
+    def lookup(self, ref: str) -> Sequence[InventoryAsset]:
+        """Assets that `ref` names: by id, else IP address, else full hostname, else name, else short hostname.
+
+        The first of these keys with any match decides; two or more matches are for the caller to refuse.
+        """
+        ...
+
+    def group(self, name: str) -> Sequence[InventoryAsset] | None:
+        """The members of a group; None when there is no such group."""
+        ...
+
+    def tag(self, tag: str) -> Sequence[InventoryAsset]:
+        """The assets that carry a tag."""
+        ...
+
+    def query(self, filters: Mapping[str, object], fields: Sequence[str] | None) -> Sequence[Mapping[str, object]]:
+        """The rows of an asset-query, in a stable order; `fields` None means all of them.
+
+        Raises ValueError with a sentence for a filter or field that it does not know: nothing is ever ignored.
+        """
+        ...
