@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import UserManager as DjangoUserManager
 from django.db import models
 from django.db.models.functions import Now
 
@@ -37,10 +38,32 @@ class Tenant(models.Model):
         return self.name
 
 
+class UserManager(DjangoUserManager["User"]):
+    """Makes users; one for whom no tenant is named belongs to the tenant `default`."""
+
+    use_in_migrations = False
+
+    def create_user(self, username: str, email: str | None = None, password: str | None = None, **fields: Any) -> User:
+        return super().create_user(username, email, password, **self._with_tenant(fields))
+
+    def create_superuser(
+        self, username: str, email: str | None = None, password: str | None = None, **fields: Any
+    ) -> User:
+        return super().create_superuser(username, email, password, **self._with_tenant(fields))
+
+    @staticmethod
+    def _with_tenant(fields: dict[str, Any]) -> dict[str, Any]:
+        if "tenant" not in fields and "tenant_id" not in fields:
+            fields["tenant"] = Tenant.objects.get_or_create(name=DEFAULT_TENANT)[0]
+        return fields
+
+
 class User(AbstractUser):
     """A person or a program. Belongs to one tenant for good."""
 
     tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="users")
+
+    objects: ClassVar[UserManager] = UserManager()
 
     REQUIRED_FIELDS: ClassVar[list[str]] = []
 
