@@ -70,7 +70,9 @@ def test_another_execution_is_not_mixed_in_and_a_page_is_one_query() -> None:
     user = make_user()
     mine, other = make_execution(user), make_execution(user, title="Other")
     say(other, "execution.running")
-    with CaptureQueriesContext(connection, ) as queries:
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
         items = read(mine.pk)
     assert len(items) == 1
     assert len(queries) == 1

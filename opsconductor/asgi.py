@@ -1,0 +1,62 @@
+"""The web process: HTTP to Django, sockets to executions/live."""
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "opsconductor.settings")
+http = get_asgi_application()
+
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+from channels.sessions import CookieMiddleware, SessionMiddleware  # noqa: E402
+from django.urls import path  # noqa: E402
+
+from executions.live.consumers import execution_socket, list_socket  # noqa: E402
+
+Application = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
+
+
+async def no_such_socket(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.close", "code": 4404})
+
+
+def measured(application: Application) -> Application:
+    """Give the scope `unsent_bytes`: how much of what was sent still waits in this process for the viewer to take it.
+
+    ASGI has no word for that: `send` returns at once, and a viewer who stopped reading would fill our memory with a
+    log. Daphne's `send` is bound to its protocol, whose transport knows.
+    """
+
+    async def with_measure(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        transport = getattr(next(iter(getattr(send, "args", ())), None), "transport", None)
+        if transport is not None:
+            scope["unsent_bytes"] = lambda: (
+                len(getattr(transport, "dataBuffer", b"")) + getattr(transport, "_tempDataLen", 0)
+            )
+        await application(scope, receive, send)
+
+    return with_measure
+
+
+application = ProtocolTypeRouter(
+    {
+        "http": http,
+        "websocket": measured(
+            CookieMiddleware(
+                SessionMiddleware(
+                    URLRouter(
+                        [
+                            path("ws/executions/", list_socket),
+                            path("ws/executions/<int:execution_id>/", execution_socket),
+                            path("<path:rest>", no_such_socket),
+                            path("", no_such_socket),
+                        ]
+                    )
+                )
+            )
+        ),
+    }
+)
