@@ -105,7 +105,7 @@ def permitted_assets(user: User, action_class: str, asset_ids: Iterable[int]) ->
 def permitted_many(requests: Sequence[ExecuteRequest]) -> list[bool]:
     """Say of each request whether its user may execute on all of its assets. Two queries, however many they are.
 
-    A request without assets (its tools need no target) is permitted to whoever `may_submit`.
+    A request without assets (its tools need no target) is permitted to whoever `can_submit`.
     """
     without_assets = {user_id for user_id, _, asset_ids in requests if not asset_ids}
     submitters = _submitters(without_assets)
@@ -116,7 +116,7 @@ def permitted_many(requests: Sequence[ExecuteRequest]) -> list[bool]:
     ]
 
 
-def may_submit(user: User | AnonymousUser) -> bool:
+def can_submit(user: User | AnonymousUser) -> bool:
     """Whether `user` may submit plans at all: as requester, as admin, or with any execute permission."""
     return isinstance(user, User) and user.pk in _submitters({user.pk})
 
