@@ -68,7 +68,7 @@ class WebProcess:
             str(self.port),
             "opsconductor.asgi:application",
         ]
-        self.process = subprocess.Popen([*command, "opsconductor.asgi:application"], cwd=ROOT, env=environment)
+        self.process = subprocess.Popen(command, cwd=ROOT, env=environment)
         deadline = time.monotonic() + 30
         while True:
             try:
