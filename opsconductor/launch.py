@@ -4,8 +4,9 @@ Run as a script, with the standard library alone, so that it is there within mil
 
     python -I -S launch.py --parent PID --death-signal N [--user UID:GID] [--capability N] -- PROGRAM [ARGUMENT...]
 
-On Linux the kernel delivers the death signal when the parent dies, however it dies, and this process *becomes* the program.
-Elsewhere this process stays between the two, passes signals on, and ends the program's group when the parent is gone.
+On Linux the kernel delivers the death signal when the parent dies, however it dies, and this process *becomes* the
+program. Elsewhere this process stays between the two, passes signals on, and ends the program's group when the parent
+is gone.
 """
 
 from __future__ import annotations
@@ -80,7 +81,6 @@ def _exec(program: list[str]) -> int:
 def _monitor(program: list[str], *, parent: int, death_signal: int) -> int:
     child = os.fork()
     if child == 0:
-        os.setpgid(0, 0)
         os._exit(_exec(program))
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda received, _frame: _signal(child, received))
@@ -93,7 +93,7 @@ def _monitor(program: list[str], *, parent: int, death_signal: int) -> int:
             gone_at = time.monotonic()
             _signal(child, death_signal)
         if gone_at is not None and time.monotonic() - gone_at > GROUP_GRACE_SECONDS:
-            _signal(-child, signal.SIGKILL)
+            os.killpg(os.getpgrp(), signal.SIGKILL)  # a group of our own: the supervisor gives each child one
         time.sleep(POLL_SECONDS)
 
 

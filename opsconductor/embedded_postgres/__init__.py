@@ -1,8 +1,8 @@
 """A real PostgreSQL under VAR_DIR for installations without a DATABASE_URL.
 
 Every process of an installation that calls `start` shares one server. The first one finds no keeper and starts one (see
-keeper.py); each holds a shared lock for as long as it lives or until `release`. The server stops when the last lock is gone,
-however its holder went.
+keeper.py); each holds a shared lock for as long as it lives or until `release`. The server stops when the last lock is
+gone, however its holder went.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ _keepers: dict[Path, subprocess.Popen[bytes]] = {}  # those that this process st
 def start(var_dir: Path, *, durable: bool = True) -> str:
     """Return the URL of the installation's database, starting the server if nobody has; about a second the first time.
 
-    Call it again at any time: it returns at once when all is well and brings the server back when its keeper was killed.
-    `durable=False` is for tests: the server then forgoes fsync. Raises ConfigError with one sentence when the server cannot
-    start.
+    Call it again at any time: it returns at once when all is well and brings the server back when its keeper was
+    killed. `durable=False` is for tests: the server then forgoes fsync. Raises ConfigError with one sentence when the
+    server cannot start.
     """
     installation = Installation(var_dir.expanduser().resolve())
     deadline = time.monotonic() + PATIENCE_SECONDS

@@ -127,8 +127,9 @@ class Cluster:
     def _clear_way(self) -> None:
         """See that neither a server without a keeper nor its left-over pid file hinders the start.
 
-        The pid file is not removed: it names the shared memory by which PostgreSQL sees that backends of a killed server
-        are still at work. Only its pid, which may be another program's by now, is made ours, which PostgreSQL passes over.
+        The pid file is not removed: it names the shared memory by which PostgreSQL sees that backends of a killed
+        server are still at work. Only its pid, which may be another program's by now, is made ours, which PostgreSQL
+        passes over.
         """
         lines = self._pid_file()
         if not lines or not lines[0].isdigit():

@@ -23,7 +23,7 @@ ROLE = "opsconductor"
 DATABASE = "opsconductor"
 SOCKET_NAME = ".s.PGSQL.5432"
 SOCKET_PATH_BYTES = 107 if sys.platform == "linux" else 103  # sun_path, less its closing zero
-SHORT_FOLDER = Path("/tmp")  # noqa: S108 - not TMPDIR, which differs between processes of one installation
+SHORT_FOLDER = Path("/tmp")  # not TMPDIR, which differs between processes of one installation
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ Started by `embedded_postgres.start`, never by hand:
     python -m opsconductor.embedded_postgres.keeper VAR_DIR LOCK_FD STATUS_FD [--not-durable]
 
 It holds the keeper's lock (inherited as LOCK_FD) for as long as it lives, so there is one. It takes the users' lock
-exclusively to learn that nobody holds it shared any more, and keeps it until the server is down: a process that wants the
-server meanwhile waits for that, and then starts a new keeper. Locks end with their holders, so no crash leaves one behind.
+exclusively to learn that nobody holds it shared any more, and keeps it until the server is down: a process that wants
+the server meanwhile waits for that, and then starts a new keeper. Locks end with their holders, so no crash leaves one
+behind.
 """
 
 from __future__ import annotations

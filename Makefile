@@ -1,0 +1,61 @@
+# make demo [ONCE=1]   everything on this machine: sets up, starts, runs a plan, shows its page (ONCE=1: ends with its status)
+# make serve           web and workers (PORT=8000, BIND=127.0.0.1); data under VAR_DIR (default var/)
+# make test            lint, then all tests        make lint / make format / make bench
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+MADE := $(VENV)/.made
+RUNTIME := $(VENV)/.runtime-installed
+DEVELOPMENT := $(VENV)/.development-installed
+# Checks import the settings, but need no database: this one is never contacted.
+UNCONNECTED := env -u SECRET_KEY_FILE -u DATABASE_URL_FILE DATABASE_URL=postgresql:///unconnected SECRET_KEY=only-for-checks-that-contact-nothing
+
+.PHONY: help demo serve test lint format bench
+
+help:
+	@sed -n '/^# make/s/^# //p' Makefile
+
+$(MADE):
+	@found=; for name in python3.11 python3.12 python3.13 python3; do \
+		if "$$name" -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found="$$name"; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then echo "OpsConductor needs Python 3.11 or newer with venv (on Debian: apt install python3-venv)." >&2; exit 1; fi; \
+	"$$found" -m venv $(VENV); touch $(MADE)
+
+# The stamps hold what was installed: pip runs again only when the list has changed, not when a checkout touched the file.
+$(RUNTIME): requirements.txt | $(MADE)
+	@cmp -s $< $@ || $(MADE) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@cp $< $@
+
+$(DEVELOPMENT): requirements.txt requirements-dev.txt | $(MADE)
+	@cat requirements.txt requirements-dev.txt | cmp -s - $@ || \
+		$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@cat requirements.txt requirements-dev.txt > $@
+
+# exec: a signal to make's child reaches the program itself, and no shell stands between.
+demo: $(RUNTIME)
+	@exec env -u DATABASE_URL -u DATABASE_URL_FILE $(PYTHON) manage.py demo $(if $(ONCE),--once)
+
+serve: $(RUNTIME)
+	@exec $(PYTHON) manage.py serve
+
+test: lint
+	$(PYTHON) -m pytest
+
+lint: $(DEVELOPMENT)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(UNCONNECTED) $(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(UNCONNECTED) $(PYTHON) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
+
+format: $(DEVELOPMENT)
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+bench: $(RUNTIME)
+	$(PYTHON) -m benchmarks $(ARGS)
