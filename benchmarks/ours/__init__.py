@@ -1,0 +1,20 @@
+"""Our own measurements, by the name that --only takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.measurement import Measurement
+from benchmarks.run import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """A measurement of ours, and the groups of peers whose figures it is compared with."""
+
+    measure: Callable[[Run], list[Measurement]]
+    peers: tuple[str, ...] = ()
+
+
+MEASUREMENTS: dict[str, Ours] = {}

@@ -1,0 +1,1 @@
+"""The smallest Django project around an unmodified django-q2 with its ORM broker."""

@@ -1,0 +1,5 @@
+"""The job."""
+
+
+def noop() -> None:
+    """Do nothing."""

@@ -1,0 +1,48 @@
+"""What the measurements of one run share: sizes, server, child processes, the peers and what they did."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from benchmarks.children import Children
+from benchmarks.database import Server
+from benchmarks.measurement import PeerRates
+from benchmarks.peer_environment import peer_python
+
+
+@dataclass
+class Run:
+    """One run of the benchmark. `cache_dir` outlives it, `run_dir` does not."""
+
+    server: Server
+    children: Children
+    cache_dir: Path
+    run_dir: Path
+    quick: bool
+    with_peers: bool
+    peers: dict[str, PeerRates] = field(default_factory=dict)
+
+    @cached_property
+    def peer_python(self) -> Path:
+        """The Python that has the peers; installs them the first time (ChildFailed when that cannot be done)."""
+        return peer_python(self.children, self.cache_dir)
+
+    def size(self, full: int, quick: int) -> int:
+        """The size of a measurement, by the kind of run."""
+        return quick if self.quick else full
+
+    def best_peer(self, *names: str) -> PeerRates | None:
+        """The fastest of the named configurations that ran, by jobs processed per second."""
+        ran = [self.peers[name] for name in names if name in self.peers and self.peers[name].process_per_second]
+        return max(ran, key=lambda rates: rates.process_per_second or 0.0, default=None)
+
+    def say(self, words: str) -> None:
+        """Tell how far the run is, on standard error: standard output is for the table."""
+        print(words, file=sys.stderr, flush=True)
+
+
+Peer = Callable[[Run], PeerRates]
