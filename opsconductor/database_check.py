@@ -49,9 +49,7 @@ def _check_version(version: int) -> None:
 def _check_encoding(connection: psycopg.Connection) -> None:
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
-        raise ConfigError(
-            f"The database of DATABASE_URL is encoded in {encoding}: make one with ENCODING 'UTF8'."
-        )
+        raise ConfigError(f"The database of DATABASE_URL is encoded in {encoding}: make one with ENCODING 'UTF8'.")
 
 
 def _check_writable(connection: psycopg.Connection) -> None:

@@ -118,7 +118,7 @@ class PlanRun:
         from executions.models import Execution
 
         newest = Execution.objects.order_by("-id").first()
-        return f"{self._url}/" if newest is None else f"{self._url}{reverse("executions:detail", args=[newest.pk])}"
+        return f"{self._url}/" if newest is None else f"{self._url}{reverse('executions:detail', args=[newest.pk])}"
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
