@@ -84,7 +84,10 @@ BEGIN
     -- The UPDATE holds the execution's row, so its counter gives out numbers without a gap, also beside writers of the web.
     WITH moved AS (
         UPDATE executions_execution e
-           SET last_seq = e.last_seq + o.n, status = coalesce(o.status, e.status),
+           SET last_seq = e.last_seq + o.n,
+               -- A cancel that came between loading and starting stays.
+               status = CASE WHEN e.status = 'cancelling' AND o.status = 'running' THEN e.status
+                             ELSE coalesce(o.status, e.status) END,
                status_reason = coalesce(o.reason, CASE WHEN o.status IS NULL THEN e.status_reason ELSE '' END),
                error_code = coalesce(o.error_code, e.error_code),
                started_at = CASE WHEN o.start THEN coalesce(e.started_at, clock_timestamp()) ELSE e.started_at END,

@@ -1,0 +1,206 @@
+"""One attempt of a step on one target: render, run through the connector, stream the output, judge."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.db import close_old_connections
+
+from executions.connectors.base import ErrorCode, Invocation, Outcome, Stop, Stream
+from executions.connectors.output import OutputCollector
+from executions.connectors.registry import NoConnector, connector_for
+from executions.engine.state import StepState, TargetState
+from executions.engine.verdict import Verdict, judge
+from executions.inventory import TenantInventory
+from executions.plans.templates import TemplateContext, UnresolvedTemplate, render
+from executions.states import StepStatus
+from executions.tools import InvalidInput, Tool, get_catalog
+
+S = StepStatus
+
+# What a later step can take of this one's output; the whole of it is in the chunks.
+NEEDED_STDOUT = 256 * 1024
+JUDGED_STDOUT = 1024 * 1024
+UNWANTED_STDOUT = 64
+
+
+@dataclass(slots=True)
+class Attempted:
+    """What one attempt gave: the verdict, and the columns of the target that go with it."""
+
+    verdict: Verdict
+    exit_code: int | None
+    stop_confirmed: bool | None
+    columns: dict[str, Any]
+
+
+class Refusal(Exception):
+    """The step cannot begin on this target. Nothing ran."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+Emit = Callable[[int, Stream, str, int], None]
+
+
+def tool_of(step: StepState) -> Tool:
+    """Raises Refusal when the catalog has lost the tool since the plan was accepted."""
+    tool = get_catalog().get(step.planned["tool"])
+    if tool is None:
+        raise Refusal("unknown_tool", f"The tool {step.planned['tool']} is not in this worker's catalog any more.")
+    return tool
+
+
+def invocation_of(step: StepState, target: TargetState, context: TemplateContext, limit: float) -> Invocation:
+    """Render the step's inputs for one target. Raises Refusal."""
+    tool = tool_of(step)
+    try:
+        inputs = render(step.planned["inputs"], context)
+        assert isinstance(inputs, dict)
+        return tool.prepare(inputs, timeout_seconds=limit)
+    except UnresolvedTemplate as error:
+        raise Refusal("unresolved_placeholder", str(error)) from None
+    except InvalidInput as error:
+        raise Refusal("invalid_input", str(error)) from None
+
+
+async def attempt(
+    step: StepState,
+    target: TargetState,
+    invocation: Invocation,
+    *,
+    tenant_id: int,
+    fence: int,
+    stop: Stop,
+    limit: float,
+    emit: Emit,
+    room: Callable[[], Awaitable[None]],
+) -> Attempted:
+    """Run one attempt to its end. Trouble outside is in the verdict; WardenLost and bugs come out as exceptions."""
+    tool = tool_of(step)
+    stderr: list[str] = []
+
+    def hand_on(stream: Stream, text: str, size: int) -> None:
+        emit(target.id, stream, text, size)
+        counted[stream] += size
+        if stream == "stderr" and step.needed and len(stderr) < 200:
+            stderr.append(text)
+
+    counted: dict[str, int] = {"stdout": 0, "stderr": 0}
+    wants_stdout = step.needed or step.planned["success"]["stdout_matches"] is not None
+    collector = OutputCollector(
+        hand_on,
+        max_bytes=step.planned["max_output_bytes"],
+        wait_for_room=room,
+        keep_stdout=JUDGED_STDOUT if wants_stdout else UNWANTED_STDOUT,
+    )
+    timer = asyncio.get_running_loop().call_later(max(0.0, limit), stop.request, "timeout")
+    try:
+        outcome = await _run(tool, invocation, target, tenant_id, collector, stop, fence)
+    finally:
+        timer.cancel()
+        collector.finish()
+    stdout = collector.stdout_text() if wants_stdout else ""
+    verdict = judge(
+        outcome,
+        success=step.planned["success"],
+        stdout=stdout,
+        stop_reason=stop.reason,
+        idempotent=step.planned["idempotent"],
+        limit=limit,
+    )
+    columns: dict[str, Any] = {
+        "stdout_bytes": counted["stdout"],
+        "stderr_bytes": counted["stderr"],
+        "truncated": collector.truncated,
+    }
+    if step.needed:
+        target.stdout = stdout[-NEEDED_STDOUT:]
+        target.stderr = "".join(stderr)[-NEEDED_STDOUT:]
+        columns["stdout"] = target.stdout
+    if outcome.data:
+        columns["data"] = dict(outcome.data)
+    return Attempted(verdict, outcome.exit_code, outcome.stop_confirmed, columns)
+
+
+async def _run(
+    tool: Tool,
+    invocation: Invocation,
+    target: TargetState,
+    tenant_id: int,
+    collector: OutputCollector,
+    stop: Stop,
+    fence: int,
+) -> Outcome:
+    if tool.connector == "none":
+        return await _wait(invocation, stop)
+    if tool.connector == "inventory":
+        return await _query(invocation, tenant_id, collector)
+    connection = target.planned["connection"] if target.planned else ""
+    try:
+        connector = connector_for(tool.connector, connection)
+    except NoConnector as error:
+        raise Refusal(error.code, str(error)) from None
+    return await connector.run(invocation, target.planned or {}, sink=collector, stop=stop, fence=fence)
+
+
+async def _wait(invocation: Invocation, stop: Stop) -> Outcome:
+    """noop and wait: the engine's own tools, which touch nothing."""
+    seconds = float(invocation.argv[1]) if len(invocation.argv) > 1 else 0.0
+    if seconds > 0:
+        try:
+            await asyncio.wait_for(stop.wait(), seconds)
+        except TimeoutError:
+            return Outcome(0)
+        return Outcome(None, ErrorCode.STOPPED, "Stopped while it waited.", stop_confirmed=True)
+    return Outcome(0)
+
+
+async def _query(invocation: Invocation, tenant_id: int, collector: OutputCollector) -> Outcome:
+    """asset-query: the rows of the inventory as they are now, as one JSON document on stdout."""
+    inputs = json.loads(invocation.stdin or b"{}")
+
+    def rows() -> list[Any]:
+        close_old_connections()
+        try:
+            return list(TenantInventory(tenant_id).query(inputs.get("filters") or {}, inputs.get("fields")))
+        finally:
+            close_old_connections()
+
+    try:
+        found = await sync_to_async(rows, thread_sensitive=False)()
+    except ValueError as error:
+        return Outcome(1, None, str(error))
+    text = json.dumps(found, ensure_ascii=False, indent=1, default=str)
+    await collector.write("stdout", text.encode() + b"\n")
+    return Outcome(0, data={"rows": len(found)})
+
+
+def context_for(step: StepState, target: TargetState, before: dict[str, StepState]) -> TemplateContext:
+    """Return what the templates of a step can name on this target: its row, and the output of earlier steps.
+
+    Of a step with several targets it is the output of the same target.
+    """
+    outputs: dict[str, dict[str, object]] = {}
+    for key, earlier in before.items():
+        source = _same_target(earlier, target)
+        if source is not None:
+            outputs[key] = {"stdout": source.stdout, "stderr": source.stderr}
+            if source.exit_code is not None:
+                outputs[key]["exit_code"] = source.exit_code
+    row = target.planned["row"] if target.planned else {}
+    return TemplateContext(row=row, steps=outputs, resolved=step.planned.get("resolved") or {})
+
+
+def _same_target(earlier: StepState, target: TargetState) -> TargetState | None:
+    if len(earlier.targets) == 1:
+        return earlier.targets[0]
+    wanted = target.planned["asset_id"] if target.planned else None
+    return next((t for t in earlier.targets if t.planned and t.planned["asset_id"] == wanted), None)

@@ -1,0 +1,110 @@
+"""What the workers of queueing run: QUEUE_RUNNER names `Engine`."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import orjson
+from django.conf import settings
+from django.db import close_old_connections
+
+from executions.connectors.registry import configure_connectors, worker_warden
+from executions.connectors.warden import WardenLost
+from executions.engine.ledger import Ledger
+from executions.engine.run import ExecutionRun
+from executions.engine.state import ExecutionState, state_of
+from executions.services.decisions import expire_overdue
+from executions.tools import get_catalog
+from queueing.connections import connect
+from queueing.fleet import Registration
+from queueing.queue import Connection, Lease
+from safety import rbac
+
+log = logging.getLogger(__name__)
+
+EXIT_WITHOUT_WARDEN = 71
+
+
+class Engine:
+    """One for each worker process; see queueing.worker.Runner for which thread calls what."""
+
+    def __init__(self, registration: Registration, lose: Callable[[int], None]) -> None:
+        configure_connectors(http_allowed_networks=settings.HTTP_ALLOWED_NETWORKS)
+        get_catalog()  # a broken catalog ends the worker now, not the first execution later
+        self._actor = registration.actor
+        self._warden = worker_warden()
+        self._ledger = Ledger(registration.worker_id, lose)
+        self._runs: dict[int, ExecutionRun] = {}
+        self._connection: Connection | None = None
+        self._shutting_down = False
+
+    def prepare(self, leases: Sequence[Lease]) -> list[Coroutine[Any, Any, None]]:
+        """Load the executions of these leases, and look again whether their requesters may still do this."""
+        states = self._load([lease.execution_id for lease in leases])
+        allowed = self._still_allowed(states)
+        return [
+            self._run(ExecutionRun(state, lease, self._ledger, self._actor, permitted))
+            for state, lease, permitted in zip(states, leases, allowed, strict=True)
+        ]
+
+    def upkeep(self) -> None:
+        close_old_connections()
+        expire_overdue()
+
+    def stop(self, execution_id: int, reason: str, detail: str) -> None:
+        run = self._runs.get(execution_id)
+        if run is not None:
+            run.stop(reason)
+
+    def shut_down(self) -> None:
+        self._shutting_down = True
+        for run in self._runs.values():
+            run.shut_down()
+
+    def extend(self, until: float) -> None:
+        self._warden.extend(until)
+
+    def fence(self) -> None:
+        self._warden.kill_all()
+
+    async def close(self) -> None:
+        await self._ledger.close()
+        self._warden.close()
+
+    async def _run(self, run: ExecutionRun) -> None:
+        execution_id = run.state.id
+        self._runs[execution_id] = run
+        if self._shutting_down:
+            run.shut_down()
+        try:
+            await run.run()
+        except WardenLost:
+            # Without its warden this process could leave commands behind. It ends, and another takes its place.
+            log.critical("The warden is gone: this worker stops what it runs and ends.")
+            self.fence()
+            os._exit(EXIT_WITHOUT_WARDEN)
+        finally:
+            del self._runs[execution_id]
+
+    def _load(self, execution_ids: list[int]) -> list[ExecutionState]:
+        if self._connection is None or self._connection.closed:
+            self._connection = connect("loader")
+        row = self._connection.execute(
+            "SELECT executions_load(%s::bigint[])::text", (execution_ids,), prepare=True
+        ).fetchone()
+        assert row is not None
+        by_id = {loaded["id"]: loaded for loaded in orjson.loads(row[0])}
+        return [state_of(by_id[execution_id]) for execution_id in execution_ids]
+
+    @staticmethod
+    def _still_allowed(states: Sequence[ExecutionState]) -> list[bool]:
+        close_old_connections()
+        uses = [(number, use) for number, state in enumerate(states) for use in state.uses()]
+        answers = rbac.permitted_many([(states[number].actor_id, *use) for number, use in uses])
+        allowed = [True] * len(states)
+        for (number, _), answer in zip(uses, answers, strict=True):
+            allowed[number] = allowed[number] and answer
+        return allowed

@@ -1,0 +1,287 @@
+"""The ledger: the one writer of a worker process.
+
+Runners hand over records (what moved, what was printed) and go on; the ledger gathers whatever has come in while its last
+group was being committed, and commits it as the next group: one call, one transaction, one fsync for hundreds of
+executions. A record is durable when its future is done; before a side effect a runner waits for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import psycopg
+from django.conf import settings
+
+from queueing.connections import connect
+from queueing.queue import Connection
+
+log = logging.getLogger(__name__)
+
+MAX_GROUP = 1000  # records in a group: bounds the length of a transaction
+MAX_BACKLOG_BYTES = 16 * 1024 * 1024  # output that waits to be written; beyond it commands are slowed down
+WRONG_STATE = "OC001"  # raised by ledger_commit when a row was not in the state that was said
+
+
+class LeaseLost(Exception):
+    """Another worker may have this execution now: stop what runs for it, write nothing more."""
+
+
+class WrongState(Exception):
+    """A row was not in the state that this worker left it in. It is a bug; the execution goes to the DLQ."""
+
+
+@dataclass(slots=True)
+class Record:
+    """What happened to one execution, in order. Shapes of the dicts: executions/sql/ledger.sql.
+
+    `events` holds events and output chunks alike, in their order; a chunk is told by its key "stream".
+    """
+
+    execution_id: int
+    token: int
+    status: str | None = None
+    from_statuses: list[str] | None = None
+    reason: str | None = None
+    error_code: str | None = None
+    start: bool = False
+    end: str | None = None
+    delay: float = 0.0
+    give_back: bool = False
+    dead_reason: str | None = None
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    targets: list[dict[str, Any]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    size: int = 0
+    done: asyncio.Future[None] | None = None
+
+
+class Ledger:
+    """Start it in the event loop's thread; `submit` and `commit` belong to that thread too."""
+
+    def __init__(self, worker_id: int, on_lost: Callable[[int], None]) -> None:
+        self._worker_id = worker_id
+        self._on_lost = on_lost
+        self._loop = asyncio.get_running_loop()
+        self._records: list[Record] = []
+        self._condition = threading.Condition()
+        self._backlog = 0
+        self._room = asyncio.Event()
+        self._room.set()
+        self._group = 0
+        self._closing = False
+        self._connection: Connection | None = None
+        self._thread = threading.Thread(target=self._write, name="ledger", daemon=True)
+        self._thread.start()
+
+    def submit(self, record: Record) -> None:
+        """Hand over a record without waiting for it."""
+        self._backlog += record.size
+        if self._backlog > MAX_BACKLOG_BYTES:
+            self._room.clear()
+        with self._condition:
+            self._records.append(record)
+            self._condition.notify()
+
+    async def commit(self, record: Record) -> None:
+        """Hand over a record and wait until it is durable. Raises LeaseLost, WrongState."""
+        record.done = self._loop.create_future()
+        self.submit(record)
+        await record.done
+
+    async def room(self) -> None:
+        """Wait until the backlog of output is small enough to take more."""
+        await self._room.wait()
+
+    async def close(self) -> None:
+        """Write what was handed over, then end."""
+        with self._condition:
+            self._closing = True
+            self._condition.notify()
+        await asyncio.to_thread(self._thread.join, 30)
+
+    # -- the ledger's thread ----------------------------------------------------------------------------------------
+
+    def _write(self) -> None:
+        while True:
+            with self._condition:
+                while not self._records and not self._closing:
+                    self._condition.wait()
+                group, self._records = self._records[:MAX_GROUP], self._records[MAX_GROUP:]
+            if not group:
+                break
+            answers = self._commit_group(group)
+            self._loop.call_soon_threadsafe(self._settle, group, answers)
+        if self._connection is not None:
+            self._connection.close()
+
+    def _commit_group(self, group: list[Record]) -> dict[int, Exception]:
+        """Commit; return what went wrong by execution."""
+        merged = merge(group)
+        try:
+            lost = self._execute(merged)
+        except WrongState:
+            # One of them is wrong and took the others down with it. Each for itself, then.
+            answers: dict[int, Exception] = {}
+            for one in merged.values():
+                try:
+                    lost = self._execute({one.execution_id: one})
+                except WrongState as error:
+                    answers[one.execution_id] = error
+                else:
+                    answers.update({execution_id: LeaseLost(execution_id) for execution_id in lost})
+            return answers
+        return {execution_id: LeaseLost(execution_id) for execution_id in lost}
+
+    def _execute(self, merged: dict[int, Record]) -> list[int]:
+        """Run one group until it is known to be committed or refused. Raises WrongState.
+
+        When the connection breaks, the commit may or may not have happened: its number on the worker's row tells.
+        """
+        self._group += 1
+        operations = orjson.dumps(operations_of(merged)).decode()
+        asked = False
+        while True:
+            try:
+                if self._connection is None:
+                    self._connection = connect("ledger")
+                    if asked and self._is_committed():
+                        return []
+                asked = True
+                row = self._connection.execute(
+                    "SELECT ledger_commit(%s, %s, %s::jsonb, %s)",
+                    (self._worker_id, self._group, operations, settings.QUEUE_AGEING),
+                    prepare=True,
+                ).fetchone()
+                return list(row[0]) if row else []
+            except psycopg.Error as error:
+                if error.sqlstate == WRONG_STATE:
+                    raise WrongState(str(error).splitlines()[0]) from None
+                log.warning("The database cannot be reached to write: %s", str(error).strip() or type(error).__name__)
+                if self._connection is not None and (self._connection.closed or self._connection.broken):
+                    self._connection.close()
+                    self._connection = None
+                elif not _may_work_later(error):
+                    raise WrongState(str(error).splitlines()[0]) from None
+                time.sleep(0.2)
+
+    def _is_committed(self) -> bool:
+        assert self._connection is not None
+        row = self._connection.execute(
+            "SELECT ledger_group FROM queueing_worker WHERE id = %s", (self._worker_id,)
+        ).fetchone()
+        return row is not None and row[0] == self._group
+
+    # -- the event loop ---------------------------------------------------------------------------------------------
+
+    def _settle(self, group: list[Record], answers: dict[int, Exception]) -> None:
+        for record in group:
+            self._backlog -= record.size
+            error = answers.get(record.execution_id) if answers else None
+            if record.done is not None and not record.done.done():
+                if error is None:
+                    record.done.set_result(None)
+                else:
+                    record.done.set_exception(error)
+        if self._backlog <= MAX_BACKLOG_BYTES // 2:
+            self._room.set()
+        for execution_id in answers:
+            self._on_lost(execution_id)
+
+
+def _may_work_later(error: psycopg.Error) -> bool:
+    """Whether the server, not the statement, is the trouble: deadlock, time-out, shutdown, no room left."""
+    return (error.sqlstate or "")[:2] in {"40", "53", "55", "57", "58", "08", ""}
+
+
+def merge(group: list[Record]) -> dict[int, Record]:
+    """Fold a group so that each execution, step and target appears once: from its first state to its last."""
+    merged: dict[int, Record] = {}
+    for record in group:
+        earlier = merged.get(record.execution_id)
+        if earlier is None or earlier.token != record.token:
+            merged[record.execution_id] = _copy(record)
+            continue
+        earlier.steps = _fold(earlier.steps, record.steps)
+        earlier.targets = _fold(earlier.targets, record.targets)
+        earlier.events += record.events
+        if record.status is not None:
+            if earlier.status is None:
+                earlier.from_statuses = record.from_statuses
+            earlier.status = record.status
+        earlier.reason = record.reason if record.reason is not None else earlier.reason
+        earlier.error_code = record.error_code if record.error_code is not None else earlier.error_code
+        earlier.start = earlier.start or record.start
+        if record.end is not None:
+            earlier.end, earlier.delay, earlier.give_back = record.end, record.delay, record.give_back
+            earlier.dead_reason = record.dead_reason
+    return merged
+
+
+def _copy(record: Record) -> Record:
+    return Record(
+        record.execution_id,
+        record.token,
+        record.status,
+        record.from_statuses,
+        record.reason,
+        record.error_code,
+        record.start,
+        record.end,
+        record.delay,
+        record.give_back,
+        record.dead_reason,
+        record.steps,
+        record.targets,
+        list(record.events),
+    )
+
+
+def _fold(earlier: list[dict[str, Any]], later: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if not later or not earlier:
+        return earlier or later
+    folded = {row["id"]: row for row in earlier}
+    for row in later:
+        known = folded.get(row["id"])
+        if known is None:
+            folded[row["id"]] = row
+        else:
+            folded[row["id"]] = {**known, **row, "from": known["from"], "ran": known.get("ran") or known["to"] == "running"}
+    return list(folded.values())
+
+
+def operations_of(merged: dict[int, Record]) -> dict[str, list[dict[str, Any]]]:
+    """Return a merged group in the shape of ledger_commit's p_ops."""
+    executions, steps, targets, events, chunks = [], [], [], [], []
+    for record in merged.values():
+        execution_id = record.execution_id
+        row: dict[str, Any] = {"id": execution_id, "token": record.token, "n": len(record.events)}
+        if record.status is not None:
+            row["status"] = record.status
+            row["from"] = record.from_statuses
+        if record.reason is not None:
+            row["reason"] = record.reason
+        if record.error_code is not None:
+            row["error_code"] = record.error_code
+        if record.start:
+            row["start"] = True
+        if record.end is not None:
+            row["end"] = record.end
+            if record.end == "return":
+                row["delay"], row["give_back"] = record.delay, record.give_back
+            elif record.end == "dead":
+                row["dead_reason"] = record.dead_reason
+        executions.append(row)
+        steps += record.steps
+        targets += record.targets
+        for number, event in enumerate(record.events, 1):
+            event["execution_id"] = execution_id
+            event["k"] = number
+            (chunks if "stream" in event else events).append(event)
+    return {"executions": executions, "steps": steps, "targets": targets, "events": events, "chunks": chunks}

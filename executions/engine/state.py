@@ -1,0 +1,127 @@
+"""What a worker knows of an execution that it runs: its steps and targets, as they are and as they were planned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from executions.plans.templates import Template, templates_in
+from executions.states import StepStatus
+
+S = StepStatus
+
+DONE_WELL = frozenset({S.SUCCEEDED})
+OVER = frozenset({S.SUCCEEDED, S.FAILED, S.SKIPPED, S.CANCELLED, S.TIMED_OUT, S.UNKNOWN})
+
+
+@dataclass(slots=True)
+class TargetState:
+    """One target of a step. `planned` is the target as the stored plan has it; None for a step without targets."""
+
+    id: int
+    planned: dict[str, Any] | None
+    status: str
+    attempt: int
+    exit_code: int | None
+    stdout: str
+    stderr: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.planned["name"] if self.planned else ""
+
+
+@dataclass(slots=True)
+class StepState:
+    """One step. `needed` says whether a later step refers to its output."""
+
+    id: int
+    key: str
+    planned: dict[str, Any]
+    status: str
+    targets: list[TargetState] = field(default_factory=list)
+    needed: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        return self.status in OVER
+
+    @property
+    def lets_go_on(self) -> bool:
+        """Whether steps that depend on this one may begin."""
+        if self.status == S.SUCCEEDED:
+            return True
+        return self.status in (S.FAILED, S.TIMED_OUT) and self.planned["on_failure"] == "continue"
+
+    def tolerated_failures(self) -> int:
+        """How many targets may fail before the step has failed."""
+        allowed = self.planned["fan_out"]["max_failures"]
+        if isinstance(allowed, str):
+            return int(len(self.targets) * float(allowed.rstrip("% ")) / 100)
+        return int(allowed)
+
+
+@dataclass(slots=True)
+class ExecutionState:
+    """An execution as it was loaded under a lease."""
+
+    id: int
+    tenant_id: int
+    actor_id: int
+    status: str
+    action_class: str
+    step_seconds: float
+    remaining_seconds: float
+    document: dict[str, Any]
+    steps: list[StepState]
+
+    def uses(self) -> list[tuple[str, set[int]]]:
+        """Return (action class, assets) as they are used; one with no assets for a plan without targets."""
+        by_class: dict[str, set[int]] = {}
+        for step in self.steps:
+            for target in step.targets:
+                if target.planned:
+                    by_class.setdefault(step.planned["action_class"], set()).add(target.planned["asset_id"])
+        return list(by_class.items()) or [(self.action_class, set())]
+
+
+def state_of(loaded: dict[str, Any]) -> ExecutionState:
+    """Build the state from one element of executions_load's answer."""
+    document = loaded["document"]
+    planned_steps = document["steps"]
+    steps = [
+        StepState(row[0], row[1], planned_steps[number], row[2]) for number, row in enumerate(loaded["steps"])
+    ]
+    by_id = {step.id: step for step in steps}
+    for target_id, step_id, position, status, attempt, exit_code, stdout in loaded["targets"]:
+        step = by_id[step_id]
+        planned = step.planned["targets"]
+        step.targets.append(
+            TargetState(target_id, planned[position - 1] if planned else None, status, attempt, exit_code, stdout)
+        )
+    for key in _referred_to(planned_steps):
+        for step in steps:
+            if step.key == key:
+                step.needed = True
+    return ExecutionState(
+        id=loaded["id"],
+        tenant_id=loaded["tenant_id"],
+        actor_id=loaded["actor_id"],
+        status=loaded["status"],
+        action_class=loaded["action_class"],
+        step_seconds=loaded["step_seconds"],
+        remaining_seconds=float(loaded["remaining_seconds"]),
+        document=document,
+        steps=steps,
+    )
+
+
+def _referred_to(planned_steps: list[dict[str, Any]]) -> set[str]:
+    """Return the ids of the steps whose output some template takes."""
+    return {
+        template.step_id
+        for step in planned_steps
+        if len(step["inputs"]) and len(planned_steps) > 1
+        for _, template in templates_in(step["inputs"])
+        if isinstance(template, Template) and template.step_id is not None
+    }

@@ -1,0 +1,99 @@
+"""django-q2's broker, which also keeps the standing `work` calls of this cluster handed out.
+
+django-q2 supervises the processes and runs its own tasks and schedules, one message each. Executions do not travel as
+messages: a process that gets a `work` call claims them itself, many at a time, and stays at it for a shift
+(docs/decisions/0002). So what this broker adds is small: whenever fewer workers stand than should, hand out a call.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import psycopg
+from django.conf import settings
+from django_q.brokers.orm import ORM
+from django_q.conf import Conf
+from django_q.models import OrmQ
+from django_q.signing import SignedPackage
+
+from queueing import fleet
+from queueing.connections import connect
+from queueing.queue import Connection
+
+WORK = "queueing.worker.work"
+
+# Between two looks at the fleet, and how long a call may take from being handed out to its worker being registered.
+LOOK_EVERY_SECONDS = 0.5
+UNDER_WAY_SECONDS = 10.0
+
+
+class ExecutionBroker(ORM):
+    """The ORM broker of django-q2, plus the standing `work` calls. Used by the cluster's pusher process."""
+
+    def __init__(self, list_key: str | None = None) -> None:
+        super().__init__(list_key)
+        self._fleet: Connection | None = None
+        self._looked_at = 0.0
+        self._handed_out: list[float] = []
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state)
+        self._fleet, self._looked_at, self._handed_out = None, 0.0, []
+
+    def dequeue(self) -> list[tuple[Any, str]]:
+        """Return django-q2's next message, or a `work` call when a worker is missing, or nothing after a short wait."""
+        calls = self._missing_calls() if fleet.cluster_name() else []
+        if calls:
+            return calls
+        if OrmQ.objects.using(Conf.ORM).filter(key=self.list_key).exists():
+            return super().dequeue() or []
+        time.sleep(Conf.POLL)
+        return []
+
+    def acknowledge(self, task_id: Any) -> Any:
+        """A `work` call was never stored, so there is nothing to delete for it."""
+        return None if task_id == WORK else super().acknowledge(task_id)
+
+    def fail(self, task_id: Any) -> Any:
+        return None if task_id == WORK else super().fail(task_id)
+
+    def _missing_calls(self) -> list[tuple[Any, str]]:
+        now = time.monotonic()
+        if now - self._looked_at < LOOK_EVERY_SECONDS:
+            return []
+        self._looked_at = now
+        try:
+            if self._fleet is None:
+                self._fleet = connect("broker")
+            standing = fleet.standing(self._fleet)
+        except psycopg.Error:
+            self._fleet = None
+            return []
+        # A call that is under way is not missing. Should its process die before it registers, it is forgotten in time;
+        # should one be handed out too many, its worker finds the cluster complete and ends (fleet.register).
+        self._handed_out = [at for at in self._handed_out if now - at < UNDER_WAY_SECONDS]
+        if standing >= settings.WORKER_PROCESSES:
+            self._handed_out.clear()
+        missing = settings.WORKER_PROCESSES - standing - len(self._handed_out)
+        self._handed_out += [now] * max(0, missing)
+        return [(WORK, _package(number)) for number in range(missing)]
+
+
+def _package(number: int) -> str:
+    return SignedPackage.dumps(
+        {
+            "id": f"work-{time.time_ns()}-{number}",
+            "name": "work",
+            "func": WORK,
+            "args": (),
+            "kwargs": {},
+            "started": None,
+            "save": False,
+            "cached": False,
+            "sync": False,
+            "group": "work",
+            "timeout": -1,
+            "ack_failure": True,
+        }
+    )

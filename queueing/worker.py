@@ -1,0 +1,327 @@
+"""A worker: one process that claims executions in batches and runs many at once in one event loop.
+
+`work` is what a django-q2 process is told to call. It stays until it is told to stop, until its shift is over (so that
+django-q2 can recycle the process), or until it may no longer act. What running an execution means, the setting
+QUEUE_RUNNER says; this module knows leases only.
+
+Threads, each with its own connection: the event loop (which never touches the database but to LISTEN), the claimer, the
+heart (heart.py), and whatever the runner has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Protocol
+
+import psycopg
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+from queueing import fleet, queue
+from queueing.connections import connect, connect_async
+from queueing.fleet import Registration
+from queueing.heart import Heart
+from queueing.queue import Connection, Lease, Renewal
+
+log = logging.getLogger(__name__)
+
+# Set by `manage.py worker` when it is told to stop; made before the cluster forks, so every process of it sees it.
+stop_event = multiprocessing.get_context("fork").Event()
+
+MAX_CLAIM = 200
+IDLE_LOOK_SECONDS = 1.0  # a safety net below LISTEN
+UPKEEP_SECONDS = 0.5  # between two rounds of promoting, reaping and burying
+TICK_SECONDS = 0.1
+SHIFT_SECONDS = 3600.0
+SHIFT_RSS_BYTES = 600 * 1024 * 1024
+
+EXIT_FENCED = 70
+
+
+class Runner(Protocol):
+    """What QUEUE_RUNNER names a class of; it is made with (registration, lose) in the event loop's thread.
+
+    `lose(execution_id)` is for the runner to say that an execution's lease was found lost.
+    """
+
+    def prepare(self, leases: Sequence[Lease]) -> list[Coroutine[Any, Any, None]]:
+        """Load what the leases are for; one coroutine each, which ends when nothing is left to write. Claimer's thread."""
+
+    def upkeep(self) -> None:
+        """Whatever is to be done now and then by some worker. Claimer's thread; must be harmless when done by several."""
+
+    def stop(self, execution_id: int, reason: str, detail: str) -> None:
+        """Stop one execution: reason user, lease_lost or shutdown. Event loop's thread."""
+
+    def shut_down(self) -> None:
+        """Begin no step any more; hand back what is between steps. Event loop's thread."""
+
+    def extend(self, until: float) -> None:
+        """The right to act now lasts until this moment of the monotonic clock. Any thread."""
+
+    def fence(self) -> None:
+        """Kill everything that runs, at once. Any thread."""
+
+    async def close(self) -> None:
+        """Write what is left to write and end."""
+
+
+@dataclass(slots=True)
+class Running:
+    lease: Lease
+    task: asyncio.Task[None]
+
+
+@dataclass(slots=True)
+class Worker:
+    """One worker's event loop side. Made and run by `work`."""
+
+    registration: Registration
+    concurrency: int
+    lease: timedelta
+    running: dict[int, Running] = field(default_factory=dict)
+    finished: int = 0
+    stopping: bool = False
+    draining: bool = False
+
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _turned_at: float = field(default_factory=time.monotonic)
+    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    _claims: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "claimer"))
+    _claim_connection: Connection | None = None
+    _upkept_at: float = 0.0
+    _heart: Heart = field(init=False)
+    _runner: Runner = field(init=False)
+    _signals: int = 0
+
+    # -- the heart's body: any thread -------------------------------------------------------------------------------
+
+    def leases(self) -> Sequence[int]:
+        return list(self.running)
+
+    def counters(self) -> tuple[int, int, int]:
+        return len(self.running), self.finished, rss_bytes()
+
+    def loop_turned_at(self) -> float:
+        return self._turned_at
+
+    def extend(self, until: float) -> None:
+        self._runner.extend(until)
+
+    def renewed(self, asked_for: Sequence[int], renewal: Renewal) -> None:
+        lost = [execution_id for execution_id in asked_for if execution_id not in renewal.held]
+        self._loop.call_soon_threadsafe(self._take_renewal, lost, renewal)
+
+    def cancel_wished(self, wishes: dict[int, str]) -> None:
+        if wishes:
+            self._loop.call_soon_threadsafe(self._take_wishes, wishes)
+
+    def fence(self, why: str) -> None:
+        """The end of this process: it may not act any more, and cannot be sure that its loop would obey."""
+        log.critical("This worker ends at once and stops what it runs: %s", why)
+        self._runner.fence()
+        os._exit(EXIT_FENCED)
+
+    # -- the event loop ---------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Claim and run until told to stop or the shift is over, then let go of everything in order."""
+        runner_class: Callable[..., Runner] = import_string(settings.QUEUE_RUNNER)
+        self._runner = runner_class(self.registration, self.lose)
+        self._heart = Heart(self.registration.worker_id, self.lease, self)
+        self._heart.start()
+        began = time.monotonic()
+        helpers = [asyncio.create_task(self._listen()), asyncio.create_task(self._tick())]
+        try:
+            while not self.stopping and not self._shift_is_over(began):
+                await self._round()
+            await self._let_go()
+        finally:
+            for helper in helpers:
+                helper.cancel()
+            await self._runner.close()
+            self._heart.stop()
+            self._claims.shutdown()
+
+    def stop(self) -> None:
+        """Ask the worker to end in order."""
+        self.stopping = True
+        self._wake.set()
+
+    def lose(self, execution_id: int) -> None:
+        """The runner found, when it wrote, that this lease is lost."""
+        running = self.running.get(execution_id)
+        if running is not None:
+            log.warning("The lease of execution %s is lost; its commands are stopped.", execution_id)
+            self._runner.stop(execution_id, "lease_lost", "")
+
+    def _shift_is_over(self, began: float) -> bool:
+        return time.monotonic() - began > SHIFT_SECONDS or rss_bytes() > SHIFT_RSS_BYTES
+
+    async def _round(self) -> None:
+        """Claim once if there is room for it, or wait for something to happen."""
+        free = self.concurrency - len(self.running)
+        # Claim in batches: refilling one slot at a time would cost a transaction for each.
+        if free <= 0 or (self.running and free < min(self.concurrency // 5, MAX_CLAIM // 2)):
+            await self._wait(IDLE_LOOK_SECONDS if free <= 0 else 0.005)
+            if free <= 0:
+                return
+        self._wake.clear()
+        looked, started = await self._claim(min(self.concurrency - len(self.running), MAX_CLAIM))
+        if looked == 0:
+            await self._wait(IDLE_LOOK_SECONDS)
+        elif started == 0:
+            # Parked, or being looked at by another worker this very moment.
+            await asyncio.sleep(0.001)
+
+    async def _claim(self, limit: int) -> tuple[int, int]:
+        """Return how many entries were looked at, and how many were begun."""
+        try:
+            looked, begun = await self._loop.run_in_executor(self._claims, self._claim_and_load, limit)
+        except psycopg.Error as error:
+            log.warning("The database cannot be reached to claim: %s", str(error).strip() or error)
+            await asyncio.sleep(IDLE_LOOK_SECONDS)
+            return 0, 0
+        for lease, coroutine in begun:
+            task = self._loop.create_task(coroutine)
+            self.running[lease.execution_id] = Running(lease, task)
+            task.add_done_callback(lambda done, lease=lease: self._ended(lease, done))  # type: ignore[misc]
+        return looked, len(begun)
+
+    def _claim_and_load(self, limit: int) -> tuple[int, list[tuple[Lease, Coroutine[Any, Any, None]]]]:
+        """In the claimer's thread: upkeep now and then, claim, and let the runner load what was claimed."""
+        try:
+            if self._claim_connection is None:
+                self._claim_connection = connect("claimer")
+            connection = self._claim_connection
+            queue.promote(connection)
+            if time.monotonic() - self._upkept_at > UPKEEP_SECONDS:
+                self._upkept_at = time.monotonic()
+                queue.reap(connection)
+                fleet.bury_silent(connection)
+                self._runner.upkeep()
+            claim = queue.claim(connection, self.registration.worker_id, limit, self.lease)
+            if not claim.leases:
+                return claim.looked, []
+            return claim.looked, list(zip(claim.leases, self._runner.prepare(claim.leases), strict=True))
+        except psycopg.Error:
+            # If the answer to a claim was lost, its leases are nobody's: not renewed, they run out and are reaped.
+            if self._claim_connection is not None:
+                self._claim_connection.close()
+                self._claim_connection = None
+            raise
+
+    def _ended(self, lease: Lease, task: asyncio.Task[None]) -> None:
+        self.running.pop(lease.execution_id, None)
+        self.finished += 1
+        if not task.cancelled() and (error := task.exception()):
+            # Nothing more is written for it: its lease runs out, and the next attempt goes on where this one stopped.
+            log.error("Execution %s: the engine failed.", lease.execution_id, exc_info=error)
+        if len(self.running) < self.concurrency:
+            self._wake.set()
+
+    async def _let_go(self) -> None:
+        """Let steps end within the grace period, then stop what is still running; everything is handed back."""
+        self._runner.shut_down()
+        if not await self._empty_within(settings.SHUTDOWN_GRACE.total_seconds()):
+            for execution_id in list(self.running):
+                self._runner.stop(execution_id, "shutdown", "The worker was shut down.")
+            if not await self._empty_within(15):
+                log.error("%d executions did not let go; their leases will run out.", len(self.running))
+
+    async def _empty_within(self, seconds: float) -> bool:
+        tasks = [running.task for running in self.running.values()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+        return not self.running
+
+    async def _wait(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), seconds)
+
+    async def _tick(self) -> None:
+        """Show the heart that the loop turns, and see whether the cluster is told to stop or has lost its parent."""
+        parent = os.getppid()
+        while True:
+            self._turned_at = time.monotonic()
+            if not self.stopping and (stop_event.is_set() or os.getppid() != parent):
+                self.stop()
+            await asyncio.sleep(TICK_SECONDS)
+
+    async def _listen(self) -> None:
+        """Turn notices into wakes. Missing one costs a second: every wait ends by itself."""
+        while True:
+            try:
+                async with await connect_async("listener") as connection:
+                    await connection.execute("LISTEN opsconductor_queue")
+                    await connection.execute("LISTEN opsconductor_control")
+                    self._wake.set()
+                    self._heart.look()
+                    async for notice in connection.notifies():
+                        if notice.channel == "opsconductor_queue":
+                            self._wake.set()
+                        else:
+                            self._heart.look()
+            except psycopg.Error:
+                await asyncio.sleep(1)
+
+    def _take_renewal(self, lost: Sequence[int], renewal: Renewal) -> None:
+        for execution_id in lost:
+            self.lose(execution_id)
+        self._take_wishes(renewal.cancel)
+        if renewal.state is None:
+            log.warning("This worker was struck off the register; it ends.")
+            self.stop()
+        elif renewal.state == "draining":
+            self.stop()
+
+    def _take_wishes(self, wishes: dict[int, str]) -> None:
+        for execution_id, detail in wishes.items():
+            if execution_id in self.running:
+                self._runner.stop(execution_id, "user", detail)
+
+
+def rss_bytes() -> int:
+    """Return the resident memory of this process; 0 where /proc is not there to tell."""
+    try:
+        with open("/proc/self/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def work() -> str:
+    """Run one worker in this process until its shift is over; return why it ended, for django-q2's log.
+
+    Called by django-q2 in one of its worker processes, in the main thread.
+    """
+    connection = connect("register")
+    try:
+        registration = fleet.register(connection, settings.WORKER_CONCURRENCY)
+        if registration is None:
+            return "The cluster is complete."
+        asyncio.run(_run(registration))
+        with contextlib.suppress(psycopg.Error):
+            fleet.end(connection, registration.worker_id, "stopped")
+        return "Stopped." if stop_event.is_set() else "Its shift was over."
+    finally:
+        connection.close()
+
+
+async def _run(registration: Registration) -> None:
+    worker = Worker(registration, settings.WORKER_CONCURRENCY, settings.LEASE)
+    loop = asyncio.get_running_loop()
+    if threading.current_thread() is threading.main_thread():
+        loop.add_signal_handler(signal.SIGTERM, worker.stop)
+    await worker.run()
