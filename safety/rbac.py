@@ -41,7 +41,7 @@ class Role(StrEnum):
     ADMIN = "admin"
 
 
-ROLES: tuple[str, ...] = tuple(Role)
+ROLES: tuple[str, ...] = tuple(role.value for role in Role)
 EXECUTE_PERMISSIONS = {
     ActionClass.READ: "execute_read",
     ActionClass.MODIFY: "execute_modify",
