@@ -112,22 +112,25 @@ class Stop:
     """The engine's wish that an invocation ends. To be used from the event loop's thread only.
 
     The first reason stays: a timeout during a user's cancel is still that user's cancel. Only `lease_lost` takes over,
-    since it allows no grace.
+    and ends a grace that has begun, since a worker without its lease may not let anything go on.
     """
 
-    __slots__ = ("_event", "grace_seconds", "reason")
+    __slots__ = ("_event", "_lease_lost", "grace_seconds", "reason")
 
     def __init__(self, *, grace_seconds: float | None = None) -> None:
         """`grace_seconds`: between the polite and the hard way; None leaves it to the connector and the reason."""
         self.reason: str | None = None
         self.grace_seconds = grace_seconds
         self._event = asyncio.Event()
+        self._lease_lost = asyncio.Event()
 
     def request(self, reason: str) -> None:
         """Ask to stop because of `reason` (see StopReason). Asking again does no harm."""
         if self.reason is None or reason == "lease_lost":
             self.reason = reason
         self._event.set()
+        if reason == "lease_lost":
+            self._lease_lost.set()
 
     @property
     def requested(self) -> bool:
@@ -137,6 +140,10 @@ class Stop:
         """Return the reason once somebody has asked."""
         await self._event.wait()
         return self.reason or "user"
+
+    async def wait_for_lease_lost(self) -> None:
+        """Return once the lease is lost, whatever was asked before."""
+        await self._lease_lost.wait()
 
 
 class OutputSink(Protocol):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import logging
+import re
 import ssl
 import time
 import weakref
@@ -24,9 +26,12 @@ from executions.connectors.redirects import REDIRECT_STATUSES, RedirectRefused, 
 
 FENCE_HEADER = "OpsConductor-Fence"
 MAX_REDIRECTS = 5
+# httpx logs every URL at INFO, and a URL may hold a token.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Set by the protocol itself. A plan that sets them could make two readers see two different requests.
 _FRAMING_HEADERS = frozenset({"content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"})
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _KEPT_HEADERS = 40
 _KEPT_HEADER_CHARACTERS = 512
 _HIDDEN_HEADERS = frozenset({"set-cookie", "www-authenticate", "authorization"})
@@ -174,10 +179,11 @@ class HttpConnector:
         progress.is_safe = request.method.upper() in SAFE_METHODS
         progress.phase = "connecting"
         client = self._client(keep_alive=progress.is_safe)
+        given = {name: value for name, value in request.headers.items() if name.lower() != FENCE_HEADER.lower()}
         built = client.build_request(
             request.method.upper(),
             request.url,
-            headers={**request.headers, FENCE_HEADER: str(fence)},
+            headers={**given, FENCE_HEADER: str(fence)},
             content=request.body,
             extensions={"trace": progress.trace},
         )
@@ -221,7 +227,7 @@ def _problem_of(request: HttpRequest | None) -> str | None:
     for name, value in request.headers.items():
         if name.lower() in _FRAMING_HEADERS:
             return f"The header {name} is set by the protocol and cannot be given."
-        if not name.isascii() or any(character in name + value for character in "\r\n\0"):
+        if not _HEADER_NAME.fullmatch(name) or not value.isascii() or any(character in value for character in "\r\n\0"):
             return f"The header {name!r} holds characters that no header can have."
     return None
 
@@ -252,9 +258,9 @@ class _Transcoder:
             try:
                 info = codecs.lookup(charset)
                 if info.name not in ("utf-8", "ascii") and getattr(info, "_is_text_encoding", True):
-                    self._decoder = info.incrementaldecoder("replace") if info.incrementaldecoder else None
-            except (LookupError, ValueError):
-                return
+                    self._decoder = codecs.getincrementaldecoder(info.name)("replace")
+            except (LookupError, ValueError):  # a server may name a charset that nobody knows
+                self._decoder = None
 
     def feed(self, data: bytes) -> bytes:
         return data if self._decoder is None else self._decoder.decode(data).encode("utf-8", "replace")
@@ -297,7 +303,7 @@ def _failed(progress: _Progress, error: BaseException) -> Outcome:
     if code.nothing_happened and progress.had_effect:
         code = ErrorCode.NO_ANSWER
     sentence = f"{progress.where} {what}."
-    if code is ErrorCode.NO_ANSWER and progress.may_have_acted:
+    if progress.may_have_acted:
         sentence += " The request may have taken effect; look there before it is sent again."
     return Outcome(None, code, sentence, data=progress.data())
 

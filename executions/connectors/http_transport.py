@@ -65,7 +65,10 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         raise httpcore.ConnectError(f"{host} stands for no address")
 
     async def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
+        self,
+        path: str,
+        timeout: float | None = None,
+        socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         raise AddressRefused(path, path, "a socket of this machine")
 
@@ -73,10 +76,10 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
     @staticmethod
-    async def _resolve(host: str, port: int, timeout: float | None) -> list[str]:
+    async def _resolve(host: str, port: int, within_seconds: float | None) -> list[str]:
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(within_seconds):
                 found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except TimeoutError as error:
             raise httpcore.ConnectTimeout("The name service did not answer in time") from error

@@ -17,8 +17,6 @@ from executions.connectors.pipes import InputPipe, OutputPipes
 from executions.connectors.warden import Aftermath, Run, StartFailed, Warden
 
 DEFAULT_GRACE_SECONDS = 5.0
-# A worker that lost its lease has no right to let anything go on, not even to tidy up.
-GRACE_SECONDS: Mapping[str, float] = {"lease_lost": 0.0}
 OUTPUT_GRACE_SECONDS = 1.0  # after the command ended, for others that still hold its output open
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -44,7 +42,7 @@ class LocalConnector:
     children that stayed in its session are killed then; one that opened its own session (a service that became a
     daemon) stays, and is named in the outcome's data if it holds the output open.
 
-    Stop is SIGTERM to the group, `grace_seconds` later SIGKILL to all that belongs to it, in whatever session.
+    Stop is SIGTERM to all that belongs to it, in whatever session, and `grace_seconds` later SIGKILL.
     """
 
     def __init__(self, warden: Warden, *, grace_seconds: float = DEFAULT_GRACE_SECONDS) -> None:
@@ -72,7 +70,7 @@ class LocalConnector:
             return Outcome(None, ErrorCode.START_FAILED, f"The worker has no room for one more command: {error}.")
         delivery = asyncio.ensure_future(started.output.deliver())
         try:
-            await started.run.started
+            await started.run.wait_until_started()
             return await self._see_through(started, delivery, stop)
         except StartFailed as failure:
             return _explain(failure, invocation)
@@ -132,35 +130,33 @@ class LocalConnector:
         run = started.run
         run.exited.result()
         await asyncio.wait({delivery}, timeout=OUTPUT_GRACE_SECONDS)
-        held_open = not started.output.has_ended
-        aftermath = await run.finish(look_around=held_open) if run.ended_by is None else await run.stop(0)
+        has_ended = started.output.has_ended
+        aftermath = await run.finish(look_around=not has_ended)
         await self._deliver_rest(started, delivery)
         data: dict[str, object] = {}
-        if held_open:
+        if not has_ended and (aftermath.killed or aftermath.outside):
             data["output_held_open"] = True
         return _outcome(run, aftermath, stop if stop.requested else None, data, was_stopped=False)
 
     async def _after_stop(self, started: _Started, delivery: asyncio.Future[None], stop: Stop) -> Outcome:
-        grace = GRACE_SECONDS.get(stop.reason or "", self._grace_seconds)
-        if stop.grace_seconds is not None:
-            grace = min(grace, stop.grace_seconds) if stop.reason == "lease_lost" else stop.grace_seconds
+        grace = self._grace_seconds if stop.grace_seconds is None else stop.grace_seconds
+        if stop.reason == "lease_lost":  # it has no right to let anything go on, not even to tidy up
+            grace = 0.0
         stopping = asyncio.ensure_future(started.run.stop(grace))
-        await asyncio.wait({stopping})
+        losing = asyncio.ensure_future(stop.wait_for_lease_lost())
+        try:
+            await asyncio.wait({stopping, losing}, return_when=asyncio.FIRST_COMPLETED)
+            aftermath = await stopping if stopping.done() else await started.run.stop(0)
+        finally:
+            losing.cancel()
+            stopping.cancel()
         await self._deliver_rest(started, delivery)
-        return _outcome(started.run, stopping.result(), stop, {}, was_stopped=True)
+        return _outcome(started.run, aftermath, stop, {}, was_stopped=True)
 
     async def _deliver_rest(self, started: _Started, delivery: asyncio.Future[None]) -> None:
         """Everything that was written before the end is in the pipes by now; nobody is waited for any more."""
-        if not delivery.done() and not started.output.has_ended:
-            # Let the loop see what is readable: most often that is the end, and there is nothing left to do.
-            await asyncio.wait({delivery}, timeout=0.05)
-        if not delivery.done() and not started.output.has_ended:
-            delivery.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await delivery
-            await started.output.deliver_rest()
-        else:
-            await delivery
+        started.output.stop_waiting()
+        await delivery
 
 
 def clean_environment(given: Mapping[str, str], *, fence: int) -> dict[str, str]:

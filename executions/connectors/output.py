@@ -118,18 +118,20 @@ class OutputCollector:
         if self._timer is not None:
             self._timer.cancel()
         for stream, decoder in self._decoders.items():
-            # A character that the limit cut in two is not broken output, it is just not kept.
-            text = "" if self.truncated else decoder.decode(b"", final=True)
+            byte_count, text = len(decoder.getstate()[0]), ""
+            if self.truncated:  # a character that the limit cut in two is not broken output, it is just not kept
+                self.kept_bytes -= byte_count
+                self.dropped_bytes += byte_count
+                byte_count = 0
+            else:
+                text = decoder.decode(b"", final=True)
             if self._transformer is not None:
                 text = self._transformer.feed(stream, text) + self._transformer.finish(stream)
             if text:
-                self._append(stream, text, 0)
+                self._append(stream, text, byte_count)
         self._raise_failure()
         self._flush(whole_lines=False)
         if self._truncated_stream is not None:
-            cut = sum(self._owed.values())
-            self.kept_bytes -= cut
-            self.dropped_bytes += cut
             mark = f"[output truncated after {_size(self._max_bytes)}: {self.dropped_bytes} bytes were not kept]\n"
             self._emit(self._truncated_stream, mark if self._last_character == "\n" else "\n" + mark, 0)
 
@@ -142,12 +144,14 @@ class OutputCollector:
         decoder = self._decoders.get(stream)
         if decoder is None:
             decoder = self._decoders[stream] = codecs.getincrementaldecoder("utf-8")("replace")
+        byte_count = len(decoder.getstate()[0]) + len(data)
         text = decoder.decode(data)
+        byte_count -= len(decoder.getstate()[0])  # the beginning of a character counts when the character is whole
         if "\0" in text:
             text = text.replace("\0", NUL_SHOWN_AS)
         if self._transformer is not None:
             text = self._transformer.feed(stream, text)
-        self._append(stream, text, len(data))
+        self._append(stream, text, byte_count)
         if self._pending_bytes >= CHUNK_BYTES:
             self._flush(whole_lines=True)
         self._set_timer()
@@ -171,7 +175,7 @@ class OutputCollector:
         is_old = bool(self._partial_since) and time.monotonic() - self._partial_since >= PARTIAL_LINE_SECONDS
         try:
             self._flush(whole_lines=not is_old)
-        except Exception as error:  # noqa: BLE001 - nobody waits here: whoever writes next is told
+        except Exception as error:  # nobody waits here: whoever writes next is told
             self._failure = error
         else:
             self._set_timer()

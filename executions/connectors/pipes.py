@@ -32,6 +32,7 @@ class OutputPipes:
         self._queue: deque[tuple[Stream, bytes]] = deque()
         self._queued_bytes = 0
         self._is_reading = False
+        self._waits_for_end = True
         self._news = asyncio.Event()
         for descriptor in self._open.values():
             os.set_blocking(descriptor, False)
@@ -43,24 +44,31 @@ class OutputPipes:
         return not self._open
 
     async def deliver(self) -> None:
-        """Give everything to the sink until both streams end. Whatever the sink raises comes out here."""
+        """Give everything to the sink until both streams end, or `stop_waiting` was called. Whatever the sink raises
+        comes out here."""
         while True:
             await self._deliver_queue()
             if self.has_ended:
+                return
+            if not self._waits_for_end:
+                await self._deliver_rest()
                 return
             self._listen()
             self._news.clear()
             await self._news.wait()
 
-    async def deliver_rest(self) -> None:
-        """Give what is in the pipes now to the sink, and close them although somebody still holds the other end."""
+    def stop_waiting(self) -> None:
+        """Deliver only what is in the pipes now, although somebody may still hold their other ends."""
+        self._waits_for_end = False
+        self._news.set()
+
+    async def _deliver_rest(self) -> None:
         self._deafen()
-        await self._deliver_queue()
         budget = _REST_BYTES
         while self._open and budget > 0:
             for stream in list(self._open):
                 self._read(stream)
-            if not self._queue:
+            if not self._queue and self._open:
                 break
             budget -= self._queued_bytes
             await self._deliver_queue()

@@ -25,6 +25,7 @@ from executions.connectors.warden.process_table import MARKER_NAME, Ownership, s
 _T = TypeVar("_T")
 _KEEPER = Path(__file__).with_name("keeper.py")
 _SEND_TIMEOUT_SECONDS = 5.0
+_ANSWER_TIMEOUT_SECONDS = 15.0  # it answers within milliseconds, or within 5 s when something resists SIGKILL
 _MAX_FRAME_BYTES = 16 * 1024 * 1024  # more than any kernel takes as arguments and environment
 
 
@@ -77,15 +78,31 @@ class Run:
         os.set_blocking(status, False)
         loop.add_reader(status, self._read_status)
 
+    async def wait_until_started(self) -> int:
+        """The pid. Raises StartFailed, WardenLost."""
+        return await self._answer(self.started, 0)
+
     async def stop(self, grace_seconds: float) -> Aftermath:
-        """SIGTERM to the group, after the grace SIGKILL to all of the run; return when it is over."""
-        self._warden._send({"op": "stop", "run": self.marker, "grace": grace_seconds})
-        return await asyncio.shield(self._aftermath)
+        """SIGTERM to all of the run, after the grace SIGKILL; return when it is over."""
+        self._ask({"op": "stop", "run": self.marker, "grace": grace_seconds})
+        return await self._answer(self._aftermath, grace_seconds)
 
     async def finish(self, *, look_around: bool) -> Aftermath:
         """After the exit: end what is left in the session. `look_around`: find those who left the session, too."""
-        self._warden._send({"op": "finish", "run": self.marker, "look": look_around})
-        return await asyncio.shield(self._aftermath)
+        self._ask({"op": "finish", "run": self.marker, "look": look_around})
+        return await self._answer(self._aftermath, 0)
+
+    def _ask(self, frame: Mapping[str, object]) -> None:
+        # A keeper that ends it of its own accord needs no asking, and may be on its way out after that.
+        if self.ended_by is None and not self._aftermath.done():
+            self._warden._send(frame)
+
+    async def _answer(self, future: asyncio.Future[_T], extra_seconds: float) -> _T:
+        await asyncio.wait({future}, timeout=_ANSWER_TIMEOUT_SECONDS + extra_seconds)
+        if not future.done():  # a keeper that does not answer guards nothing
+            self._warden._lose()
+            self._end()
+        return future.result()
 
     def abandon(self) -> None:
         """Make sure that it ends, without waiting for it. Does nothing once it is over."""
@@ -141,7 +158,7 @@ class Run:
         self._status = -1
         waiting: tuple[asyncio.Future[Any], ...] = (self.started, self.exited, self._aftermath)
         for future in waiting:
-            _fail(future, WardenLost("The warden ended while a command was running."))
+            _fail(future, WardenLost("The warden's process is gone or does not answer, while a command was running."))
 
 
 def _pids(value: object) -> tuple[int, ...]:

@@ -6,13 +6,13 @@ are four bytes of length, big endian, and a JSON object with `op`:
     run      run, argv, environment, directory; four descriptors travel with it: stdin, stdout, stderr, and the
              status pipe on which this run's news goes back as lines of JSON
     until    until: CLOCK_MONOTONIC seconds up to which the worker may run commands
-    stop     run, grace: SIGTERM to the group, SIGKILL to everything of the run after `grace` seconds
+    stop     run, grace: SIGTERM to everything of the run, SIGKILL after `grace` seconds
     finish   run, look: the leader has ended; end what is left of its session. `look`: report who else is left
     kill_all one descriptor, on which one line says when nothing is left
 
-News of a run: {"started": pid, "ticks": its start} or {"failed": errno, "at": "directory"|"search"|"start"|"expired"}; then
-{"exited": code} (negative: ended by that signal); {"ended_by": "deadline"|"kill_all"} when the keeper did it of its
-own accord; at last {"gone": bool, "killed": n, "left": [pids], "outside": [pids]}.
+News of a run: {"started": pid, "ticks": its start}, or {"failed": errno, "at": "directory"|"search"|"start"|"expired"};
+then {"exited": code} (negative: ended by that signal); {"ended_by": "deadline"|"kill_all"} when the keeper did it
+of its own accord; at last {"gone": bool, "killed": n, "left": [pids], "outside": [pids]}.
 
 Because the keeper itself is the parent of every command, no command can exist that it does not know, and no leader's
 pid can be given to another process before the keeper has let go of it.
@@ -238,10 +238,13 @@ class Keeper:
         elif run.phase == _RUNNING:
             run.phase = _TERMINATING
             run.kill_at = now + grace
-            self._look([run])  # who left the group must be known before its parent is gone
-            send_signal_to_group(run.pid, signal.SIGTERM)
-            # A command that was stopped (SIGSTOP) could not act on the request otherwise.
-            send_signal_to_group(run.pid, signal.SIGCONT)
+            # Who left the group must be known before its parent is gone; it gets the polite signal, too. SIGCONT, lest
+            # a command that was stopped could not act on it.
+            outside = [process for process in self._look([run]).get(run.marker, []) if process.group != run.pid]
+            for number in (signal.SIGTERM, signal.SIGCONT):
+                send_signal_to_group(run.pid, number)
+                for process in outside:
+                    send_signal(process, number)
 
     def _kill(self, run: Run) -> None:
         run.phase = _KILLING
