@@ -7,6 +7,7 @@ from typing import Any
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "opsconductor.settings")
+os.environ.setdefault("DATABASE_POOL", "1")  # many threads, short requests: connections stay open between them
 http = get_asgi_application()
 
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402

@@ -7,9 +7,11 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from opsconductor.environment import ConfigError
 
 
-def database_settings(url: str, var_dir: Path) -> dict[str, Any]:
+def database_settings(url: str, var_dir: Path, *, pooled: bool) -> dict[str, Any]:
     """Return Django's settings of the one database; starts the embedded server when `url` is empty.
 
+    `pooled` keeps connections open between requests: for the web process. A process that forks must not have a pool,
+    its children would all talk over the same sockets.
     Raises ConfigError when `url` is not a PostgreSQL URL.
     """
     if not url:
@@ -21,7 +23,8 @@ def database_settings(url: str, var_dir: Path) -> dict[str, Any]:
         raise ConfigError(f"DATABASE_URL must begin with postgresql://, not {parts.scheme or 'nothing'}://.")
     options: dict[str, Any] = dict(parse_qsl(parts.query))
     host = options.pop("host", None) or parts.hostname or ""
-    options["pool"] = {"min_size": 0, "max_size": 20, "timeout": 10, "max_idle": 60}
+    if pooled:
+        options["pool"] = {"min_size": 0, "max_size": 20, "timeout": 10, "max_idle": 60}
     return {
         "ENGINE": "django_prometheus.db.backends.postgresql",
         "NAME": unquote(parts.path.lstrip("/")),

@@ -21,7 +21,9 @@ def _secret_key() -> str:
     if given:
         return given
     if DATABASE_URL:
-        raise ConfigError("SECRET_KEY is not set: an installation with DATABASE_URL needs one (50 random characters or more).")
+        raise ConfigError(
+            "SECRET_KEY is not set: an installation with DATABASE_URL needs one (50 random characters or more)."
+        )
     path = VAR_DIR / "secret_key"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +89,8 @@ TEMPLATES = [
     },
 ]
 
-DATABASES = {"default": database_settings(DATABASE_URL, VAR_DIR)}
+# asgi.py sets it: the web process serves many threads, a management command or worker none.
+DATABASES = {"default": database_settings(DATABASE_URL, VAR_DIR, pooled=env_bool("DATABASE_POOL", False))}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_USER_MODEL = "safety.User"

@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 from django.conf import settings
+from django.utils import timezone
 from django_q.brokers.orm import ORM
 from django_q.conf import Conf
 from django_q.models import OrmQ
@@ -88,7 +89,7 @@ def _package(number: int) -> str:
             "func": WORK,
             "args": (),
             "kwargs": {},
-            "started": None,
+            "started": timezone.now(),
             "save": False,
             "cached": False,
             "sync": False,

@@ -26,6 +26,7 @@ from typing import Any, Protocol
 
 import psycopg
 from django.conf import settings
+from django.db import DatabaseError
 from django.utils.module_loading import import_string
 
 from queueing import fleet, queue
@@ -189,7 +190,7 @@ class Worker:
         """Return how many entries were looked at, and how many were begun."""
         try:
             looked, begun = await self._loop.run_in_executor(self._claims, self._claim_and_load, limit)
-        except psycopg.Error as error:
+        except (psycopg.Error, DatabaseError) as error:
             log.warning("The database cannot be reached to claim: %s", str(error).strip() or error)
             await asyncio.sleep(IDLE_LOOK_SECONDS)
             return 0, 0
@@ -215,7 +216,7 @@ class Worker:
             if not claim.leases:
                 return claim.looked, []
             return claim.looked, list(zip(claim.leases, self._runner.prepare(claim.leases), strict=True))
-        except psycopg.Error:
+        except (psycopg.Error, DatabaseError):
             # If the answer to a claim was lost, its leases are nobody's: not renewed, they run out and are reaped.
             if self._claim_connection is not None:
                 self._claim_connection.close()

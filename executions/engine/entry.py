@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Coroutine, Sequence
@@ -13,13 +14,14 @@ from django.db import close_old_connections
 
 from executions.connectors.registry import configure_connectors, worker_warden
 from executions.connectors.warden import WardenLost
-from executions.engine.ledger import Ledger
-from executions.engine.run import ExecutionRun
+from executions.engine.ledger import Ledger, LeaseLost
+from executions.engine.run import ExecutionRun, dead_record
 from executions.engine.state import ExecutionState, state_of
 from executions.services.decisions import expire_overdue
 from executions.tools import get_catalog
 from queueing.connections import connect
 from queueing.fleet import Registration
+from queueing.models import DeadReason
 from queueing.queue import Connection, Lease
 from safety import rbac
 
@@ -43,12 +45,18 @@ class Engine:
 
     def prepare(self, leases: Sequence[Lease]) -> list[Coroutine[Any, Any, None]]:
         """Load the executions of these leases, and look again whether their requesters may still do this."""
-        states = self._load([lease.execution_id for lease in leases])
-        allowed = self._still_allowed(states)
-        return [
-            self._run(ExecutionRun(state, lease, self._ledger, self._actor, permitted))
-            for state, lease, permitted in zip(states, leases, allowed, strict=True)
-        ]
+        loaded = self._load([lease.execution_id for lease in leases])
+        states = [state for state in loaded.values() if isinstance(state, ExecutionState)]
+        allowed = dict(zip((state.id for state in states), self._still_allowed(states), strict=True))
+        begun: list[Coroutine[Any, Any, None]] = []
+        for lease in leases:
+            state = loaded[lease.execution_id]
+            if isinstance(state, ExecutionState):
+                run = ExecutionRun(state, lease, self._ledger, self._actor, allowed[state.id])
+                begun.append(self._run(run))
+            else:
+                begun.append(self._bury(lease, state))
+        return begun
 
     def upkeep(self) -> None:
         close_old_connections()
@@ -89,15 +97,29 @@ class Engine:
         finally:
             del self._runs[execution_id]
 
-    def _load(self, execution_ids: list[int]) -> list[ExecutionState]:
+    async def _bury(self, lease: Lease, error: Exception) -> None:
+        """An execution that cannot even be loaded harms no other: it goes to the DLQ."""
+        reason = f"It could not be loaded: {type(error).__name__}: {error}"
+        with contextlib.suppress(LeaseLost):
+            await self._ledger.commit(dead_record(lease, DeadReason.ENGINE_ERROR, reason, self._actor))
+
+    def _load(self, execution_ids: list[int]) -> dict[int, ExecutionState | Exception]:
         if self._connection is None or self._connection.closed:
             self._connection = connect("loader")
         row = self._connection.execute(
             "SELECT executions_load(%s::bigint[])::text", (execution_ids,), prepare=True
         ).fetchone()
         assert row is not None
-        by_id = {loaded["id"]: loaded for loaded in orjson.loads(row[0])}
-        return [state_of(by_id[execution_id]) for execution_id in execution_ids]
+        answers: dict[int, ExecutionState | Exception] = {
+            execution_id: LookupError("its rows are not there") for execution_id in execution_ids
+        }
+        for loaded in orjson.loads(row[0]):
+            try:
+                answers[loaded["id"]] = state_of(loaded)
+            except Exception as error:
+                log.exception("Execution %s could not be loaded.", loaded["id"])
+                answers[loaded["id"]] = error
+        return answers
 
     @staticmethod
     def _still_allowed(states: Sequence[ExecutionState]) -> list[bool]:

@@ -12,6 +12,7 @@ A coroutine that never touches the database. Its rules:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import Any
 
@@ -383,19 +384,8 @@ class ExecutionRun:
             await self._end()
 
     async def _dead(self, why: DeadReason, reason: str) -> None:
-        record = self._record()
-        record.status = E.NEEDS_ATTENTION
-        record.from_statuses = [E.QUEUED, *ACTIVE]
-        record.reason, record.error_code, record.end, record.dead_reason = reason, why, "dead", why
-        record.events.append(
-            self._event(
-                execution_event(E.RUNNING, E.NEEDS_ATTENTION), reason=reason, data={"to": record.status, "why": why}
-            )
-        )
-        try:
-            await self._ledger.commit(record)
-        except LeaseLost:
-            return
+        with contextlib.suppress(LeaseLost):
+            await self._ledger.commit(dead_record(self.lease, why, reason, self._actor))
 
     async def _give_up(self) -> None:
         """Every attempt was lost with its worker. What was in flight may be unknown; the rest waits for a person."""
@@ -524,6 +514,17 @@ class ExecutionRun:
 
 
 LOST = "It was in flight when its worker was lost; whether it took effect is not known."
+
+
+def dead_record(lease: Lease, why: DeadReason, reason: str, actor: str) -> Record:
+    """Return what puts an execution into the DLQ: it needs attention, and nobody tries again by himself."""
+    record = Record(lease.execution_id, lease.token)
+    record.status, record.from_statuses = E.NEEDS_ATTENTION, [E.QUEUED, *ACTIVE]
+    record.reason, record.error_code, record.end, record.dead_reason = reason, why, "dead", why
+    data = {"to": record.status, "why": why}
+    kind = execution_event(E.RUNNING, E.NEEDS_ATTENTION)
+    record.events.append({"kind": kind, "actor": actor, "reason": reason, "data": data})
+    return record
 
 
 def touches_something(step: StepState) -> bool:
