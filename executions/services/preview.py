@@ -60,7 +60,7 @@ def _permissions(plan: CompiledPlan, planning: Planning) -> list[dict[str, Any]]
         {
             "asset": use.name,
             "permission": f"execute_{use.action_class}",
-            "granted": use.asset_id in planning.permitted(use.action_class, frozenset({use.asset_id})),
+            "granted": use.asset_id in planning.permitted(use.action_class, {use.asset_id}),
         }
         for use in plan.targets.values()
     ]
