@@ -25,6 +25,7 @@ class Parameter:
     default      in normal form; None: absent
     fixed        decides which of the tool's actions is meant: neither a template nor a secret can stand there
     in_argv      its value becomes part of a command line, which other users of the target can see
+    sensitive    its value is not for the eyes of people; what an approver must see is not sensitive
     """
 
     name: str
@@ -41,6 +42,12 @@ class Parameter:
     fixed: bool
     in_argv: bool
     normalise: Check = field(repr=False)
+
+    @property
+    def can_be_secret(self) -> bool:
+        """True when a secret reference can stand in it and its value stays out of command lines."""
+        holds_text = self.type in ("string", "mapping", "json", "url") and not self.enum
+        return holds_text and not self.in_argv and not self.fixed
 
 
 def build_parameter(name: str, spec: ParameterSpec, *, fixed: bool, in_argv: bool) -> Parameter:

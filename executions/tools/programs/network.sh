@@ -8,6 +8,17 @@ missing() { printf 'this machine has none of: %s\n' "$1" >&2; exit 127; }
 # busybox knows timeout too; without it the caller's own time limit ends the attempt.
 limited() { if have timeout; then timeout "$seconds" "$@"; else "$@"; fi; }
 
+connect_with_nc() {
+    answer=$(limited nc -z -w "$seconds" "$target" "$port" < /dev/null 2>&1)
+    result=$?
+    case $result:$answer in
+    0:*) ;;
+    # busybox's nc has no -z, but starts a program once it is connected.
+    *option* | *[Uu]sage*) limited nc -w "$seconds" "$target" "$port" -e true 2>&1 ;;
+    *) printf '%s\n' "$answer"; return "$result" ;;
+    esac
+}
+
 connect() {
     if have bash; then
         limited bash -c 'exec 3<> "/dev/tcp/$1/$2"' connect "$target" "$port" 2>&1
@@ -15,7 +26,7 @@ connect() {
         python3 -c 'import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), float(sys.argv[3]))' \
             "$target" "$port" "$seconds" 2>&1
     elif have nc; then
-        limited nc -w "$seconds" "$target" "$port" < /dev/null 2>&1
+        connect_with_nc
     else
         missing 'bash, python3, nc'
     fi
