@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -130,8 +130,15 @@ class Children:
         return result
 
 
-def wait_until(condition: Any, *, timeout_seconds: float, what: str, child: Child | None = None) -> float:
-    """Ask `condition()` every 5 ms until it is true; return the monotonic time of that answer.
+def wait_until(
+    condition: Callable[[], object],
+    *,
+    timeout_seconds: float,
+    what: str,
+    child: Child | None = None,
+    every_seconds: float = 0.005,
+) -> float:
+    """Ask `condition()` again and again until it is true; return the monotonic time of that answer.
 
     Raises ChildFailed after the timeout, or as soon as `child` has ended.
     """
@@ -144,4 +151,4 @@ def wait_until(condition: Any, *, timeout_seconds: float, what: str, child: Chil
         if time.monotonic() > deadline:
             said = f"\n{child.tail()}" if child else ""
             raise ChildFailed(f"{what}: not within {timeout_seconds:.0f} s{said}")
-        time.sleep(0.005)
+        time.sleep(every_seconds)

@@ -19,19 +19,29 @@ class Server:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    @contextmanager
-    def database(self, name: str) -> Iterator[str]:
-        """A new, empty database for as long as the context lasts; gives its URL."""
-        drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+    def create(self, name: str, template: str = "template1") -> str:
+        """Make a new database, as a copy of another that nobody uses; return its URL."""
         with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(drop)
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            connection.execute(
+                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+            )
+        return urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
+
+    def drop(self, name: str) -> None:
+        """Remove a database, also with connections left open."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    @contextmanager
+    def database(self, name: str, template: str = "template1") -> Iterator[str]:
+        """A new database for as long as the context lasts; gives its URL."""
+        self.drop(name)
         try:
-            yield urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
+            yield self.create(name, template)
         finally:
-            # So that one participant's vacuuming is not another's load, and the disk does not fill.
+            self.drop(name)
+            # What is still to be written of this one is not to be the load of the next.
             with psycopg.connect(self.url, autocommit=True) as connection:
-                connection.execute(drop)
                 connection.execute("CHECKPOINT")
 
 

@@ -24,6 +24,7 @@ class Run:
     run_dir: Path
     quick: bool
     with_peers: bool
+    template_ready: bool = False
     peers: dict[str, PeerRates] = field(default_factory=dict)
 
     @cached_property

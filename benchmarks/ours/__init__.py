@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks.measurement import Measurement
+from benchmarks.ours import events, latency, queue, whole
 from benchmarks.run import Run
 
 
@@ -17,4 +18,9 @@ class Ours:
     peers: tuple[str, ...] = ()
 
 
-MEASUREMENTS: dict[str, Ours] = {}
+MEASUREMENTS: dict[str, Ours] = {
+    "queue": Ours(queue.measure, peers=("pgqueuer",)),
+    "executions": Ours(whole.measure, peers=("celery", "django-q2")),
+    "latency": Ours(latency.measure),
+    "events": Ours(events.measure),
+}

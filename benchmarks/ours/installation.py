@@ -1,0 +1,89 @@
+"""An installation of OpsConductor for one measurement: a migrated database, its settings, its programs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from benchmarks.children import Child
+from benchmarks.machine import ROOT
+from benchmarks.run import Run
+
+TEMPLATE = "ours_template"
+MIGRATE_TIMEOUT_SECONDS = 180.0
+PROGRAM_TIMEOUT_SECONDS = 180.0
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """One installation; its database is new."""
+
+    run: Run
+    database_url: str
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """The settings of its programs, with `more` on top; all else is the default."""
+        return {
+            "DATABASE_URL": self.database_url,
+            "SECRET_KEY": "only ever used by the benchmark, for as long as it runs",
+            "VAR_DIR": str(self.run.run_dir / "ours"),
+            "DJANGO_SETTINGS_MODULE": "opsconductor.settings",
+            "LOG_LEVEL": "WARNING",
+            "PYTHONUNBUFFERED": "1",
+            "WORKER_PROCESSES": "2",
+            **more,
+        }
+
+    def result(self, program: str, *options: str, **environment: str) -> dict[str, Any]:
+        """Run a program of benchmarks/ours to its end and return what it reports. Raises ChildFailed."""
+        return self.run.children.result(
+            program.replace("_", "-"),
+            [sys.executable, "-m", f"benchmarks.ours.{program}", *options],
+            timeout_seconds=PROGRAM_TIMEOUT_SECONDS,
+            env=self.environment(**environment),
+            cwd=ROOT,
+        )
+
+    @contextmanager
+    def worker(self, **environment: str) -> Iterator[Child]:
+        """`manage.py worker` with two processes, stopped in order at the end."""
+        command = [sys.executable, "manage.py", "worker"]
+        child = self.run.children.start("worker", command, env=self.environment(**environment), cwd=ROOT)
+        try:
+            yield child
+        finally:
+            child.stop(grace_seconds=30.0)
+
+    def query(self, statement: str, *parameters: object) -> tuple[Any, ...]:
+        """The first row that a statement gives, in a transaction of its own."""
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
+            rows = connection.execute(statement.encode(), parameters or None).fetchall()
+        return tuple(rows[0])
+
+    def analyze(self) -> None:
+        """Gather statistics, as autovacuum would within a minute."""
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
+            connection.execute("ANALYZE")
+
+
+@contextmanager
+def installation(run: Run) -> Iterator[Installation]:
+    """A new installation, for as long as the context lasts. The first one of a run migrates the template of all."""
+    if not run.template_ready:
+        run.server.drop(TEMPLATE)
+        url = run.server.create(TEMPLATE)
+        run.children.run(
+            "migrate",
+            [sys.executable, "manage.py", "migrate", "--skip-checks", "--verbosity", "0"],
+            timeout_seconds=MIGRATE_TIMEOUT_SECONDS,
+            env=Installation(run, url).environment(),
+            cwd=ROOT,
+        )
+        run.template_ready = True
+    with run.server.database("ours", TEMPLATE) as url:
+        yield Installation(run, url)
