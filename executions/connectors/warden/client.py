@@ -213,8 +213,8 @@ class Warden:
             if self._process is not None:
                 return
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-            with theirs:
-                ours.settimeout(_SEND_TIMEOUT_SECONDS)
+            ours.settimeout(_SEND_TIMEOUT_SECONDS)
+            try:
                 self._process = subprocess.Popen(
                     [sys.executable, "-I", "-S", str(_KEEPER), str(theirs.fileno())],
                     pass_fds=(theirs.fileno(),),
@@ -224,6 +224,11 @@ class Warden:
                     env={"LANG": "C.UTF-8"},
                     cwd="/",
                 )
+            except OSError:
+                ours.close()
+                raise
+            finally:
+                theirs.close()
             self._control = ours
             if self._until is not None:
                 self._send({"op": "until", "until": self._until})

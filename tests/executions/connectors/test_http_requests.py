@@ -195,7 +195,7 @@ async def test_cookies_of_one_request_are_not_sent_with_another(web: WebServer) 
     assert all("Cookie" not in headers for _, _, headers, _ in web.seen)
 
 
-async def test_the_workers_proxy_and_netrc_are_not_used(web: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_in_the_workers_environment_is_not_used(web: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     outcome, _ = await send(make_connector(), f"http://127.0.0.1:{web.port}/hello")
