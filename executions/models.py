@@ -64,7 +64,9 @@ class Asset(models.Model):
     os_type = models.CharField(max_length=30, blank=True)
     os_version = models.CharField(max_length=60, blank=True)
     status = models.CharField(max_length=30, default="active")
-    environment = models.CharField(max_length=30, default="production", help_text="production asks for the most approval.")
+    environment = models.CharField(
+        max_length=30, default="production", help_text="production asks for the most approval."
+    )
     criticality = models.CharField(max_length=20, default="medium")
     service_type = models.CharField(max_length=30, blank=True)
     owner = models.CharField(max_length=120, blank=True)

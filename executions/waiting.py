@@ -17,20 +17,20 @@ def waiting_sentence(execution: Execution) -> str:
     if waiting is None:
         return "A worker has just taken it."
     name = ""
-    if waiting["asset_id"] is not None:
-        name = Asset.objects.filter(pk=waiting["asset_id"]).values_list("name", flat=True).first() or "an asset"
-    match waiting["kind"]:
+    if waiting.asset_id is not None:
+        name = Asset.objects.filter(pk=waiting.asset_id).values_list("name", flat=True).first() or "an asset"
+    match waiting.kind:
         case "lock":
             return (
-                f"Waiting for the lock on {name}, held by #{waiting['holder']} for {_span(waiting['seconds'])}; "
-                f"{_ordinal(waiting['position'] or 1)} in line."
+                f"Waiting for the lock on {name}, held by #{waiting.holder} for {_span(waiting.seconds)}; "
+                f"{_ordinal(waiting.position or 1)} in line."
             )
         case "line":
-            return f"Waiting for its turn at {name}: {_ordinal(waiting['position'] or 1)} in line."
+            return f"Waiting for its turn at {name}: {_ordinal(waiting.position or 1)} in line."
         case "not_before":
-            return f"Not before {waiting['until']:%Y-%m-%d %H:%M:%S} UTC."
+            return f"Not before {waiting.until:%Y-%m-%d %H:%M:%S} UTC."
         case "backoff":
-            return f"An attempt was lost with its worker; the next begins at {waiting['until']:%H:%M:%S} UTC."
+            return f"An attempt was lost with its worker; the next begins at {waiting.until:%H:%M:%S} UTC."
         case "draining":
             return "The queue is draining: nothing starts until an operator resumes it."
         case "no_worker":

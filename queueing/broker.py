@@ -82,7 +82,7 @@ class ExecutionBroker(ORM):
 
 
 def _package(number: int) -> str:
-    return SignedPackage.dumps(
+    package: str = SignedPackage.dumps(
         {
             "id": f"work-{time.time_ns()}-{number}",
             "name": "work",
@@ -98,3 +98,4 @@ def _package(number: int) -> str:
             "ack_failure": True,
         }
     )
+    return package

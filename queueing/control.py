@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TypedDict
 
@@ -70,14 +71,14 @@ def live_workers() -> int:
         cursor.execute(
             "SELECT count(*) FROM queueing_worker WHERE stopped_at IS NULL"
             " AND last_beat_at > statement_timestamp() - %s::interval",
-            [settings.LEASE],
+            [str(settings.LEASE)],
         )
         row = cursor.fetchone()
     return row[0] if row else 0
 
 
 HOLDER = """
-SELECT holder.asset_id, holder.execution_id, holder.held_at, extract(epoch FROM statement_timestamp() - holder.held_at),
+SELECT holder.asset_id, holder.execution_id, extract(epoch FROM statement_timestamp() - holder.held_at),
        (SELECT count(*) FROM queueing_assetlock line
          WHERE line.asset_id = mine.asset_id AND line.state = 'queued'
            AND (line.place, line.execution_id) < (mine.place, mine.execution_id)) + 1
@@ -96,16 +97,21 @@ SELECT mine.asset_id, (SELECT count(*) FROM queueing_assetlock line
 """
 
 
-class Waiting(TypedDict):
-    """Why an execution waits. kind: not_before, backoff, lock, line, draining, no_worker, worker."""
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Why an execution waits in the queue.
+
+    kind      not_before, backoff, draining, lock, line, no_worker, or worker (all of them are busy)
+    asset_id  whose lock or line; holder: the execution that holds it, for `seconds`; position: place in line, from 1
+    until     when its time comes, for not_before and backoff
+    """
 
     kind: str
-    asset_id: int | None
-    holder: int | None
-    since: datetime | None
-    seconds: float
-    position: int | None
-    until: datetime | None
+    asset_id: int | None = None
+    holder: int | None = None
+    seconds: float = 0.0
+    position: int | None = None
+    until: datetime | None = None
 
 
 def waiting(execution_id: int) -> Waiting | None:
@@ -113,35 +119,19 @@ def waiting(execution_id: int) -> Waiting | None:
     entry = QueueEntry.objects.filter(pk=execution_id).exclude(state="leased").first()
     if entry is None:
         return None
-    answer: Waiting = {
-        "kind": "worker",
-        "asset_id": None,
-        "holder": None,
-        "since": entry.available_at,
-        "seconds": 0.0,
-        "position": None,
-        "until": None,
-    }
     if entry.state == "delayed":
-        answer.update(kind="backoff" if entry.attempt else "not_before", until=entry.available_at)
-        return answer
+        return Waiting("backoff" if entry.attempt else "not_before", until=entry.available_at)
     if is_draining():
-        answer["kind"] = "draining"
-        return answer
+        return Waiting("draining")
     with connection.cursor() as cursor:
         cursor.execute(HOLDER, [execution_id])
         if row := cursor.fetchone():
-            answer.update(
-                kind="lock", asset_id=row[0], holder=row[1], since=row[2], seconds=float(row[3]), position=row[4]
-            )
-            return answer
+            return Waiting("lock", asset_id=row[0], holder=row[1], seconds=float(row[2]), position=row[3])
         cursor.execute(AHEAD, [execution_id])
         row = cursor.fetchone()
     if row and row[1]:
-        answer.update(kind="line", asset_id=row[0], position=row[1] + 1)
-    elif not live_workers():
-        answer["kind"] = "no_worker"
-    return answer
+        return Waiting("line", asset_id=row[0], position=row[1] + 1)
+    return Waiting("worker" if live_workers() else "no_worker")
 
 
 def workers() -> list[Worker]:

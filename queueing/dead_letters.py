@@ -22,7 +22,7 @@ ADVICE: dict[str, str] = {
 
 
 def close(execution_id: int, state: str, *, by: str, reason: str) -> int:
-    """Close the open DLQ entry of an execution; return how many there were, 0 or 1. Part of the caller's transaction."""
+    """Close the open DLQ entry of an execution; return how many it had, 0 or 1. Part of the caller's transaction."""
     return DeadLetter.objects.filter(execution_id=execution_id, state=DeadLetterState.OPEN).update(
         state=state, closed_at=Now(), closed_by=by, close_reason=reason
     )

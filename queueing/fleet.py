@@ -97,7 +97,8 @@ def bury_silent(connection: Connection) -> int:
     """Strike off workers, of any cluster, that have not beaten for three leases. Return how many."""
     return connection.execute(
         "UPDATE queueing_worker SET state = 'lost', stopped_at = statement_timestamp(), running = 0,"
-        " note = 'It fell silent.' WHERE stopped_at IS NULL AND last_beat_at < statement_timestamp() - 3 * %s::interval",
+        " note = 'It fell silent.'"
+        " WHERE stopped_at IS NULL AND last_beat_at < statement_timestamp() - 3 * %s::interval",
         (settings.LEASE,),
     ).rowcount
 

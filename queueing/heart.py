@@ -41,7 +41,9 @@ class Body(Protocol):
 class Heart:
     """Beats from `start` to `stop`."""
 
-    def __init__(self, worker_id: int, lease: timedelta, body: Body, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, worker_id: int, lease: timedelta, body: Body, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._worker_id = worker_id
         self._lease = lease
         self._body = body

@@ -33,10 +33,14 @@ class QueueEntry(models.Model):
     state = models.CharField(max_length=8, choices=EntryState)
     priority = models.PositiveSmallIntegerField()
     available_at = models.DateTimeField()
-    place = models.DateTimeField(help_text="available_at + (priority - 1) x ageing: the order in which entries are claimed.")
+    place = models.DateTimeField(
+        help_text="available_at + (priority - 1) x ageing: the order in which entries are claimed."
+    )
     token = models.BigIntegerField(null=True, help_text="Number of the lease; also the fencing number of its locks.")
     attempt = models.PositiveIntegerField(db_default=0)
-    attempts_left = models.IntegerField(help_text="Counted down at claim; given back when a worker shuts down in order.")
+    attempts_left = models.IntegerField(
+        help_text="Counted down at claim; given back when a worker shuts down in order."
+    )
     worker_id = models.BigIntegerField(null=True)
     leased_at = models.DateTimeField(null=True)
     lease_expires_at = models.DateTimeField(null=True)
@@ -47,7 +51,9 @@ class QueueEntry(models.Model):
         verbose_name_plural = "queue entries"
         constraints = (
             models.CheckConstraint(
-                condition=Q(state="leased", token__isnull=False, worker_id__isnull=False, lease_expires_at__isnull=False)
+                condition=Q(
+                    state="leased", token__isnull=False, worker_id__isnull=False, lease_expires_at__isnull=False
+                )
                 | (~Q(state="leased") & Q(token__isnull=True)),
                 name="leased_if_and_only_if_token",
             ),

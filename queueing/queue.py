@@ -49,7 +49,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """held: executions whose lease goes on; cancel: the wish to stop, by execution; state: the worker's, None if gone."""
+    """held: executions whose lease goes on; cancel: wishes to stop, by execution; state: the worker's, None if gone."""
 
     held: frozenset[int]
     cancel: dict[int, str]
@@ -60,7 +60,8 @@ def enqueue(entries: Sequence[dict[str, Any]]) -> None:
     """Put executions into the queue; see queue_enqueue for the shape. Part of the caller's transaction."""
     with transaction.atomic(), django_connection.cursor() as cursor:
         cursor.execute(
-            "SELECT queue_enqueue(%s::jsonb, %s)", [orjson.dumps(list(entries)).decode(), settings.QUEUE_AGEING]
+            "SELECT queue_enqueue(%s::jsonb, %s::interval)",
+            [orjson.dumps(list(entries)).decode(), str(settings.QUEUE_AGEING)],
         )
 
 
@@ -73,14 +74,14 @@ def remove(execution_ids: Sequence[int]) -> list[int]:
 
 
 def ask_to_cancel(execution_id: int, reason: str) -> int:
-    """Leave the wish to stop with the lease and tell the worker, at commit. Return how many entries were leased: 0 or 1.
+    """Leave the wish to stop with the lease and tell the worker, at commit. Return how many were leased: 0 or 1.
 
     The first wish stays. Part of the caller's transaction.
     """
     with transaction.atomic(), django_connection.cursor() as cursor:
-        asked = QueueEntry.objects.filter(
-            pk=execution_id, state=EntryState.LEASED, cancel_reason__isnull=True
-        ).update(cancel_reason=reason)
+        asked = QueueEntry.objects.filter(pk=execution_id, state=EntryState.LEASED, cancel_reason__isnull=True).update(
+            cancel_reason=reason
+        )
         if asked:
             cursor.execute("SELECT pg_notify('opsconductor_control', 'cancel')")
     return asked
@@ -88,10 +89,8 @@ def ask_to_cancel(execution_id: int, reason: str) -> int:
 
 def claim(connection: Connection, worker_id: int, limit: int, lease: timedelta) -> Claim:
     """Lease up to `limit` ready entries to a worker, each with all its locks."""
-    row = connection.execute(
-        "SELECT queue_claim(%s, %s, %s)::text", (worker_id, limit, lease), prepare=True
-    ).fetchone()
-    answer = orjson.loads(row[0]) if row else {"looked": 0, "leases": []}
+    row = connection.execute("SELECT queue_claim(%s, %s, %s)::text", (worker_id, limit, lease), prepare=True).fetchone()
+    answer: dict[str, Any] = orjson.loads(row[0]) if row else {"looked": 0, "leases": []}
     return Claim(
         answer["looked"],
         tuple(
@@ -116,7 +115,7 @@ def renew(
         (worker_id, list(execution_ids), lease, running, finished, rss_bytes),
         prepare=True,
     ).fetchone()
-    answer = orjson.loads(row[0]) if row else {"held": [], "cancel": [], "state": None}
+    answer: dict[str, Any] = orjson.loads(row[0]) if row else {"held": [], "cancel": [], "state": None}
     return Renewal(
         frozenset(answer["held"]), {c["execution_id"]: c["reason"] for c in answer["cancel"]}, answer["state"]
     )
@@ -129,7 +128,7 @@ def cancel_wishes(connection: Connection, worker_id: int) -> dict[int, str]:
         " WHERE worker_id = %s AND state = 'leased' AND cancel_reason IS NOT NULL",
         (worker_id,),
     ).fetchall()
-    return {execution_id: reason for execution_id, reason in rows}
+    return dict(rows)
 
 
 def reap(connection: Connection, limit: int = 500) -> list[int]:

@@ -57,10 +57,10 @@ class Runner(Protocol):
     """
 
     def prepare(self, leases: Sequence[Lease]) -> list[Coroutine[Any, Any, None]]:
-        """Load what the leases are for; one coroutine each, which ends when nothing is left to write. Claimer's thread."""
+        """Load what the leases are for; one coroutine each, ending when nothing is left to write. Claimer's thread."""
 
     def upkeep(self) -> None:
-        """Whatever is to be done now and then by some worker. Claimer's thread; must be harmless when done by several."""
+        """Do what is to be done now and then by some worker, or by several at once. Claimer's thread."""
 
     def stop(self, execution_id: int, reason: str, detail: str) -> None:
         """Stop one execution: reason user, lease_lost or shutdown. Event loop's thread."""

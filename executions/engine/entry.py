@@ -14,7 +14,7 @@ from django.db import close_old_connections
 
 from executions.connectors.registry import configure_connectors, worker_warden
 from executions.connectors.warden import WardenLost
-from executions.engine.ledger import Ledger, LeaseLost
+from executions.engine.ledger import LeaseLost, Ledger
 from executions.engine.run import ExecutionRun, dead_record
 from executions.engine.state import ExecutionState, state_of
 from executions.services.decisions import expire_overdue

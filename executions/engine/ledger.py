@@ -1,7 +1,7 @@
 """The ledger: the one writer of a worker process.
 
-Runners hand over records (what moved, what was printed) and go on; the ledger gathers whatever has come in while its last
-group was being committed, and commits it as the next group: one call, one transaction, one fsync for hundreds of
+Runners hand over records (what moved, what was printed) and go on; the ledger gathers whatever has come in while its
+last group was being committed, and commits it as the next group: one call, one transaction, one fsync for hundreds of
 executions. A record is durable when its future is done; before a side effect a runner waits for that.
 """
 
@@ -252,13 +252,22 @@ def _fold(earlier: list[dict[str, Any]], later: list[dict[str, Any]]) -> list[di
         if known is None:
             folded[row["id"]] = row
         else:
-            folded[row["id"]] = {**known, **row, "from": known["from"], "ran": known.get("ran") or known["to"] == "running"}
+            folded[row["id"]] = {
+                **known,
+                **row,
+                "from": known["from"],
+                "ran": known.get("ran") or known["to"] == "running",
+            }
     return list(folded.values())
 
 
 def operations_of(merged: dict[int, Record]) -> dict[str, list[dict[str, Any]]]:
     """Return a merged group in the shape of ledger_commit's p_ops."""
-    executions, steps, targets, events, chunks = [], [], [], [], []
+    executions: list[dict[str, Any]] = []
+    steps: list[dict[str, Any]] = []
+    targets: list[dict[str, Any]] = []
+    events: list[dict[str, Any]] = []
+    chunks: list[dict[str, Any]] = []
     for record in merged.values():
         execution_id = record.execution_id
         row: dict[str, Any] = {"id": execution_id, "token": record.token, "n": len(record.events)}

@@ -19,7 +19,7 @@ from typing import Any
 from executions.connectors.base import Invocation, Stop, Stream
 from executions.connectors.warden import WardenLost
 from executions.engine.attempt import Attempted, Refusal, attempt, context_for, invocation_of, tool_of
-from executions.engine.ledger import Ledger, LeaseLost, Record, WrongState
+from executions.engine.ledger import LeaseLost, Ledger, Record, WrongState
 from executions.engine.state import OVER, ExecutionState, StepState, TargetState
 from executions.engine.verdict import Verdict
 from executions.services.policy import step_seconds
@@ -150,8 +150,7 @@ class ExecutionRun:
         return [
             step
             for step in self.state.steps
-            if step.status == S.PENDING
-            and all(self._by_key[key].lets_go_on for key in step.planned["depends_on"])
+            if step.status == S.PENDING and all(self._by_key[key].lets_go_on for key in step.planned["depends_on"])
         ]
 
     # -- a step -------------------------------------------------------------------------------------------------------
@@ -178,7 +177,7 @@ class ExecutionRun:
         async def one(target: TargetState) -> None:
             async with slots:
                 failed = sum(t.status in (S.FAILED, S.TIMED_OUT, S.UNKNOWN) for t in step.targets)
-                if self._halted and not self._shutting_down or failed > allowed:
+                if (self._halted and not self._shutting_down) or failed > allowed:
                     return
                 if self._shutting_down and target.status == S.PENDING:
                     return
@@ -261,7 +260,9 @@ class ExecutionRun:
             record = self._record()
             durable = True
 
-    async def _attempt(self, step: StepState, target: TargetState, invocation: Invocation, limit: float) -> Attempted | None:
+    async def _attempt(
+        self, step: StepState, target: TargetState, invocation: Invocation, limit: float
+    ) -> Attempted | None:
         """Return what the attempt gave; None when the lease was lost meanwhile and nothing is to be written."""
         stop = Stop()
         if self._stop_reason is not None:
@@ -313,7 +314,8 @@ class ExecutionRun:
         if unknown:
             names = ", ".join(f"'{step.key}'" for step in unknown[:5])
             return await self._dead(
-                DeadReason.OUTCOME_UNKNOWN, f"The outcome of step {names} is not known. A person has to look and decide."
+                DeadReason.OUTCOME_UNKNOWN,
+                f"The outcome of step {names} is not known. A person has to look and decide.",
             )
         left = [step for step in steps if not step.is_over]
         if self._shutting_down and self._stop_reason in (None, "shutdown") and self._could_go_on(left):
@@ -341,13 +343,17 @@ class ExecutionRun:
         fatal = [step for step in bad if step.planned["on_failure"] != "continue"]
         if fatal:
             first = fatal[0]
-            reason = f"Step '{first.key}' {first.status.replace('_', ' ')}: {self._step_errors.get(first.id, '')}".strip()
+            reason = (
+                f"Step '{first.key}' {first.status.replace('_', ' ')}: {self._step_errors.get(first.id, '')}".strip()
+            )
             if first.planned["on_failure"] == "rollback":
                 reason += " Its rollback was not run: undo by hand what the finished steps did."
             return (E.TIMED_OUT if first.status == S.TIMED_OUT else E.FAILED), reason, first.status
         if not any(step.status == S.SUCCEEDED for step in steps):
             return E.FAILED, "No step succeeded.", "failed"
-        tolerated = sum(t.status in (S.FAILED, S.TIMED_OUT) for s in steps if s.status == S.SUCCEEDED for t in s.targets)
+        tolerated = sum(
+            t.status in (S.FAILED, S.TIMED_OUT) for s in steps if s.status == S.SUCCEEDED for t in s.targets
+        )
         if tolerated:
             return E.PARTIAL, f"{tolerated} targets failed, which the plan allows.", "partial"
         if bad:
@@ -443,7 +449,9 @@ class ExecutionRun:
     def _begin_target(self, record: Record, step: StepState, target: TargetState) -> None:
         self._move_target(record, step, target, S.RUNNING, None, None, {"attempt": target.attempt})
 
-    def _close_target(self, step: StepState, target: TargetState, verdict: Verdict, attempted: Attempted | None) -> None:
+    def _close_target(
+        self, step: StepState, target: TargetState, verdict: Verdict, attempted: Attempted | None
+    ) -> None:
         record = self._record()
         self._move_target(record, step, target, verdict.status, verdict, attempted)
         self._ledger.submit(record)

@@ -89,9 +89,7 @@ def state_of(loaded: dict[str, Any]) -> ExecutionState:
     """Build the state from one element of executions_load's answer."""
     document = loaded["document"]
     planned_steps = document["steps"]
-    steps = [
-        StepState(row[0], row[1], planned_steps[number], row[2]) for number, row in enumerate(loaded["steps"])
-    ]
+    steps = [StepState(row[0], row[1], planned_steps[number], row[2]) for number, row in enumerate(loaded["steps"])]
     by_id = {step.id: step for step in steps}
     for target_id, step_id, position, status, attempt, exit_code, stdout in loaded["targets"]:
         step = by_id[step_id]

@@ -58,7 +58,9 @@ def judge(
     pattern = success["stdout_matches"]
     if pattern and not _compiled(pattern).search(stdout):
         return Verdict(
-            S.FAILED, "criteria_not_met", f"Its output does not match the success criterion {pattern!r} (exit code {code})."
+            S.FAILED,
+            "criteria_not_met",
+            f"Its output does not match the success criterion {pattern!r} (exit code {code}).",
         )
     return Verdict(S.SUCCEEDED)
 
@@ -68,9 +70,7 @@ def _of_a_stop(outcome: Outcome, reason: str, idempotent: bool, limit: float) ->
     if outcome.stop_confirmed is False and not idempotent and not untouched:
         return Verdict(S.UNKNOWN, "stop_unconfirmed", outcome.error or "It was asked to stop; nobody saw that it did.")
     if reason == "shutdown" and not idempotent and not untouched:
-        return Verdict(
-            S.UNKNOWN, "interrupted", "It was stopped in the middle because its worker was shut down."
-        )
+        return Verdict(S.UNKNOWN, "interrupted", "It was stopped in the middle because its worker was shut down.")
     if reason == "timeout":
         return Verdict(S.TIMED_OUT, "timed_out", f"It did not end within {limit:g} s and was stopped.")
     return Verdict(OF_STOP.get(reason, S.CANCELLED), "" if reason == "shutdown" else reason)

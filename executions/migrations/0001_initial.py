@@ -8,241 +8,509 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('safety', '0002_defaults'),
+        ("safety", "0002_defaults"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Execution',
+            name="Execution",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('title', models.CharField(max_length=300)),
-                ('status', models.CharField(choices=[('pending_approval', 'Pending Approval'), ('queued', 'Queued'), ('running', 'Running'), ('cancelling', 'Cancelling'), ('needs_attention', 'Needs Attention'), ('succeeded', 'Succeeded'), ('failed', 'Failed'), ('partial', 'Partial'), ('cancelled', 'Cancelled'), ('timed_out', 'Timed Out'), ('rejected', 'Rejected'), ('expired', 'Expired')], max_length=16)),
-                ('status_reason', models.TextField(blank=True, db_default='', help_text='Why it is in this state, in one sentence.')),
-                ('error_code', models.CharField(blank=True, db_default='', max_length=60)),
-                ('plan_hash', models.CharField(max_length=64)),
-                ('action_class', models.CharField(choices=[('read', 'Read'), ('modify', 'Modify'), ('deploy', 'Deploy')], max_length=10)),
-                ('sla_class', models.CharField(choices=[('fast', 'Fast'), ('medium', 'Medium'), ('long', 'Long')], max_length=10)),
-                ('approval_level', models.PositiveSmallIntegerField()),
-                ('priority', models.PositiveSmallIntegerField()),
-                ('environment', models.CharField(blank=True, db_default='', max_length=30)),
-                ('reason', models.TextField(blank=True, db_default='')),
-                ('tags', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=100), blank=True, default=list, size=None)),
-                ('trace_id', models.CharField(blank=True, db_default='', max_length=120)),
-                ('not_before', models.DateTimeField(blank=True, null=True)),
-                ('execution_seconds', models.PositiveIntegerField(help_text='The time limit, counted from the start.')),
-                ('step_seconds', models.PositiveIntegerField(help_text='The time limit of a step that names none.')),
-                ('max_attempts', models.PositiveSmallIntegerField()),
-                ('last_seq', models.BigIntegerField(db_default=0, help_text='Number of its newest event or output chunk.')),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('approval_expires_at', models.DateTimeField(blank=True, null=True)),
-                ('started_at', models.DateTimeField(blank=True, null=True)),
-                ('deadline_at', models.DateTimeField(blank=True, null=True)),
-                ('finished_at', models.DateTimeField(blank=True, null=True)),
-                ('actor', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='executions', to=settings.AUTH_USER_MODEL)),
-                ('parent', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='retries', to='executions.execution')),
-                ('tenant', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to='safety.tenant')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("title", models.CharField(max_length=300)),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("pending_approval", "Pending Approval"),
+                            ("queued", "Queued"),
+                            ("running", "Running"),
+                            ("cancelling", "Cancelling"),
+                            ("needs_attention", "Needs Attention"),
+                            ("succeeded", "Succeeded"),
+                            ("failed", "Failed"),
+                            ("partial", "Partial"),
+                            ("cancelled", "Cancelled"),
+                            ("timed_out", "Timed Out"),
+                            ("rejected", "Rejected"),
+                            ("expired", "Expired"),
+                        ],
+                        max_length=16,
+                    ),
+                ),
+                (
+                    "status_reason",
+                    models.TextField(blank=True, db_default="", help_text="Why it is in this state, in one sentence."),
+                ),
+                ("error_code", models.CharField(blank=True, db_default="", max_length=60)),
+                ("plan_hash", models.CharField(max_length=64)),
+                (
+                    "action_class",
+                    models.CharField(
+                        choices=[("read", "Read"), ("modify", "Modify"), ("deploy", "Deploy")], max_length=10
+                    ),
+                ),
+                (
+                    "sla_class",
+                    models.CharField(choices=[("fast", "Fast"), ("medium", "Medium"), ("long", "Long")], max_length=10),
+                ),
+                ("approval_level", models.PositiveSmallIntegerField()),
+                ("priority", models.PositiveSmallIntegerField()),
+                ("environment", models.CharField(blank=True, db_default="", max_length=30)),
+                ("reason", models.TextField(blank=True, db_default="")),
+                (
+                    "tags",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(max_length=100), blank=True, default=list, size=None
+                    ),
+                ),
+                ("trace_id", models.CharField(blank=True, db_default="", max_length=120)),
+                ("not_before", models.DateTimeField(blank=True, null=True)),
+                ("execution_seconds", models.PositiveIntegerField(help_text="The time limit, counted from the start.")),
+                ("step_seconds", models.PositiveIntegerField(help_text="The time limit of a step that names none.")),
+                ("max_attempts", models.PositiveSmallIntegerField()),
+                (
+                    "last_seq",
+                    models.BigIntegerField(db_default=0, help_text="Number of its newest event or output chunk."),
+                ),
+                ("created_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("approval_expires_at", models.DateTimeField(blank=True, null=True)),
+                ("started_at", models.DateTimeField(blank=True, null=True)),
+                ("deadline_at", models.DateTimeField(blank=True, null=True)),
+                ("finished_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "actor",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="executions",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "parent",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="retries",
+                        to="executions.execution",
+                    ),
+                ),
+                ("tenant", models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to="safety.tenant")),
             ],
             options={
-                'permissions': (('cancel', 'Can cancel it'),),
+                "permissions": (("cancel", "Can cancel it"),),
             },
         ),
         migrations.CreateModel(
-            name='AssetGroup',
+            name="AssetGroup",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=120)),
-                ('tenant', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='asset_groups', to='safety.tenant')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=120)),
+                (
+                    "tenant",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="asset_groups", to="safety.tenant"
+                    ),
+                ),
             ],
             options={
-                'permissions': (('execute_read', 'Can run read-only plans on its assets'), ('execute_modify', 'Can run modifying plans on its assets'), ('execute_deploy', 'Can run deploying plans on its assets'), ('approve', 'Can approve executions on its assets')),
+                "permissions": (
+                    ("execute_read", "Can run read-only plans on its assets"),
+                    ("execute_modify", "Can run modifying plans on its assets"),
+                    ("execute_deploy", "Can run deploying plans on its assets"),
+                    ("approve", "Can approve executions on its assets"),
+                ),
             },
         ),
         migrations.CreateModel(
-            name='Asset',
+            name="Asset",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=255)),
-                ('hostname', models.CharField(blank=True, max_length=255)),
-                ('ip_address', models.GenericIPAddressField(blank=True, null=True)),
-                ('description', models.TextField(blank=True)),
-                ('connection', models.CharField(choices=[('local', 'Local'), ('ssh', 'Ssh'), ('powershell', 'Powershell'), ('api', 'Api')], max_length=12)),
-                ('port', models.PositiveIntegerField(blank=True, null=True)),
-                ('username', models.CharField(blank=True, max_length=120)),
-                ('domain', models.CharField(blank=True, max_length=120)),
-                ('credential', models.CharField(blank=True, help_text='The path of a secret, never the secret.', max_length=255)),
-                ('host_key', models.TextField(blank=True)),
-                ('device_type', models.CharField(blank=True, max_length=60)),
-                ('os_type', models.CharField(blank=True, max_length=30)),
-                ('os_version', models.CharField(blank=True, max_length=60)),
-                ('status', models.CharField(default='active', max_length=30)),
-                ('environment', models.CharField(default='production', help_text='production asks for the most approval.', max_length=30)),
-                ('criticality', models.CharField(default='medium', max_length=20)),
-                ('service_type', models.CharField(blank=True, max_length=30)),
-                ('owner', models.CharField(blank=True, max_length=120)),
-                ('support_contact', models.CharField(blank=True, max_length=120)),
-                ('tags', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=100), blank=True, default=list, size=None)),
-                ('is_active', models.BooleanField(default=True)),
-                ('external_id', models.CharField(blank=True, help_text='Its id in an external asset service.', max_length=120)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
-                ('tenant', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='assets', to='safety.tenant')),
-                ('groups', models.ManyToManyField(blank=True, related_name='assets', to='executions.assetgroup')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=255)),
+                ("hostname", models.CharField(blank=True, max_length=255)),
+                ("ip_address", models.GenericIPAddressField(blank=True, null=True)),
+                ("description", models.TextField(blank=True)),
+                (
+                    "connection",
+                    models.CharField(
+                        choices=[("local", "Local"), ("ssh", "Ssh"), ("powershell", "Powershell"), ("api", "Api")],
+                        max_length=12,
+                    ),
+                ),
+                ("port", models.PositiveIntegerField(blank=True, null=True)),
+                ("username", models.CharField(blank=True, max_length=120)),
+                ("domain", models.CharField(blank=True, max_length=120)),
+                (
+                    "credential",
+                    models.CharField(blank=True, help_text="The path of a secret, never the secret.", max_length=255),
+                ),
+                ("host_key", models.TextField(blank=True)),
+                ("device_type", models.CharField(blank=True, max_length=60)),
+                ("os_type", models.CharField(blank=True, max_length=30)),
+                ("os_version", models.CharField(blank=True, max_length=60)),
+                ("status", models.CharField(default="active", max_length=30)),
+                (
+                    "environment",
+                    models.CharField(
+                        default="production", help_text="production asks for the most approval.", max_length=30
+                    ),
+                ),
+                ("criticality", models.CharField(default="medium", max_length=20)),
+                ("service_type", models.CharField(blank=True, max_length=30)),
+                ("owner", models.CharField(blank=True, max_length=120)),
+                ("support_contact", models.CharField(blank=True, max_length=120)),
+                (
+                    "tags",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(max_length=100), blank=True, default=list, size=None
+                    ),
+                ),
+                ("is_active", models.BooleanField(default=True)),
+                (
+                    "external_id",
+                    models.CharField(blank=True, help_text="Its id in an external asset service.", max_length=120),
+                ),
+                (
+                    "created_at",
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
+                ),
+                ("updated_at", models.DateTimeField(auto_now=True)),
+                (
+                    "tenant",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="assets", to="safety.tenant"
+                    ),
+                ),
+                ("groups", models.ManyToManyField(blank=True, related_name="assets", to="executions.assetgroup")),
             ],
             options={
-                'permissions': (('execute_read', 'Can run read-only plans on it'), ('execute_modify', 'Can run modifying plans on it'), ('execute_deploy', 'Can run deploying plans on it')),
+                "permissions": (
+                    ("execute_read", "Can run read-only plans on it"),
+                    ("execute_modify", "Can run modifying plans on it"),
+                    ("execute_deploy", "Can run deploying plans on it"),
+                ),
             },
         ),
         migrations.CreateModel(
-            name='ExecutionPlan',
+            name="ExecutionPlan",
             fields=[
-                ('execution', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='plan', serialize=False, to='executions.execution')),
-                ('document', models.JSONField()),
+                (
+                    "execution",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        primary_key=True,
+                        related_name="plan",
+                        serialize=False,
+                        to="executions.execution",
+                    ),
+                ),
+                ("document", models.JSONField()),
             ],
         ),
         migrations.CreateModel(
-            name='Event',
+            name="Event",
             fields=[
-                ('pk', models.CompositePrimaryKey('execution_id', 'seq', blank=True, editable=False, primary_key=True, serialize=False)),
-                ('seq', models.BigIntegerField()),
-                ('at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('kind', models.CharField(max_length=60)),
-                ('actor', models.CharField(max_length=200)),
-                ('reason', models.TextField(blank=True)),
-                ('data', models.JSONField(null=True)),
-                ('execution', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, to='executions.execution')),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "execution_id", "seq", blank=True, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("seq", models.BigIntegerField()),
+                ("at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("kind", models.CharField(max_length=60)),
+                ("actor", models.CharField(max_length=200)),
+                ("reason", models.TextField(blank=True)),
+                ("data", models.JSONField(null=True)),
+                (
+                    "execution",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        to="executions.execution",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Approval',
+            name="Approval",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('plan_hash', models.CharField(max_length=64)),
-                ('approved', models.BooleanField()),
-                ('comment', models.TextField(blank=True)),
-                ('decided_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('by', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to=settings.AUTH_USER_MODEL)),
-                ('execution', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='approvals', to='executions.execution')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("plan_hash", models.CharField(max_length=64)),
+                ("approved", models.BooleanField()),
+                ("comment", models.TextField(blank=True)),
+                ("decided_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("by", models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to=settings.AUTH_USER_MODEL)),
+                (
+                    "execution",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="approvals", to="executions.execution"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Step',
+            name="Step",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('position', models.PositiveIntegerField()),
-                ('key', models.CharField(help_text="The step's id in the plan.", max_length=200)),
-                ('tool', models.CharField(max_length=100)),
-                ('description', models.TextField(blank=True)),
-                ('kind', models.CharField(db_default='step', help_text='step or rollback', max_length=8)),
-                ('status', models.CharField(choices=[('pending', 'Pending'), ('running', 'Running'), ('succeeded', 'Succeeded'), ('failed', 'Failed'), ('skipped', 'Skipped'), ('cancelled', 'Cancelled'), ('timed_out', 'Timed Out'), ('unknown', 'Unknown')], db_default='pending', max_length=9)),
-                ('error_code', models.CharField(blank=True, db_default='', max_length=60)),
-                ('error', models.TextField(blank=True, db_default='')),
-                ('started_at', models.DateTimeField(blank=True, null=True)),
-                ('finished_at', models.DateTimeField(blank=True, null=True)),
-                ('execution', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='steps', to='executions.execution')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("position", models.PositiveIntegerField()),
+                ("key", models.CharField(help_text="The step's id in the plan.", max_length=200)),
+                ("tool", models.CharField(max_length=100)),
+                ("description", models.TextField(blank=True)),
+                ("kind", models.CharField(db_default="step", help_text="step or rollback", max_length=8)),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("pending", "Pending"),
+                            ("running", "Running"),
+                            ("succeeded", "Succeeded"),
+                            ("failed", "Failed"),
+                            ("skipped", "Skipped"),
+                            ("cancelled", "Cancelled"),
+                            ("timed_out", "Timed Out"),
+                            ("unknown", "Unknown"),
+                        ],
+                        db_default="pending",
+                        max_length=9,
+                    ),
+                ),
+                ("error_code", models.CharField(blank=True, db_default="", max_length=60)),
+                ("error", models.TextField(blank=True, db_default="")),
+                ("started_at", models.DateTimeField(blank=True, null=True)),
+                ("finished_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "execution",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="steps", to="executions.execution"
+                    ),
+                ),
             ],
             options={
-                'ordering': ('position',),
+                "ordering": ("position",),
             },
         ),
         migrations.CreateModel(
-            name='StepTarget',
+            name="StepTarget",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('position', models.PositiveIntegerField()),
-                ('name', models.CharField(blank=True, max_length=255)),
-                ('status', models.CharField(choices=[('pending', 'Pending'), ('running', 'Running'), ('succeeded', 'Succeeded'), ('failed', 'Failed'), ('skipped', 'Skipped'), ('cancelled', 'Cancelled'), ('timed_out', 'Timed Out'), ('unknown', 'Unknown')], db_default='pending', max_length=9)),
-                ('attempt', models.PositiveIntegerField(db_default=0)),
-                ('exit_code', models.IntegerField(blank=True, null=True)),
-                ('error_code', models.CharField(blank=True, db_default='', max_length=60)),
-                ('error', models.TextField(blank=True, db_default='')),
-                ('stop_confirmed', models.BooleanField(blank=True, null=True)),
-                ('stdout_bytes', models.BigIntegerField(db_default=0)),
-                ('stderr_bytes', models.BigIntegerField(db_default=0)),
-                ('truncated', models.BooleanField(db_default=False)),
-                ('stdout', models.TextField(blank=True, db_default='', help_text='The end of it, for the steps that refer to it.')),
-                ('data', models.JSONField(blank=True, null=True)),
-                ('started_at', models.DateTimeField(blank=True, null=True)),
-                ('finished_at', models.DateTimeField(blank=True, null=True)),
-                ('asset', models.ForeignKey(db_constraint=False, null=True, on_delete=django.db.models.deletion.SET_NULL, to='executions.asset')),
-                ('execution', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='step_targets', to='executions.execution')),
-                ('step', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='targets', to='executions.step')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("position", models.PositiveIntegerField()),
+                ("name", models.CharField(blank=True, max_length=255)),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("pending", "Pending"),
+                            ("running", "Running"),
+                            ("succeeded", "Succeeded"),
+                            ("failed", "Failed"),
+                            ("skipped", "Skipped"),
+                            ("cancelled", "Cancelled"),
+                            ("timed_out", "Timed Out"),
+                            ("unknown", "Unknown"),
+                        ],
+                        db_default="pending",
+                        max_length=9,
+                    ),
+                ),
+                ("attempt", models.PositiveIntegerField(db_default=0)),
+                ("exit_code", models.IntegerField(blank=True, null=True)),
+                ("error_code", models.CharField(blank=True, db_default="", max_length=60)),
+                ("error", models.TextField(blank=True, db_default="")),
+                ("stop_confirmed", models.BooleanField(blank=True, null=True)),
+                ("stdout_bytes", models.BigIntegerField(db_default=0)),
+                ("stderr_bytes", models.BigIntegerField(db_default=0)),
+                ("truncated", models.BooleanField(db_default=False)),
+                (
+                    "stdout",
+                    models.TextField(
+                        blank=True, db_default="", help_text="The end of it, for the steps that refer to it."
+                    ),
+                ),
+                ("data", models.JSONField(blank=True, null=True)),
+                ("started_at", models.DateTimeField(blank=True, null=True)),
+                ("finished_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "asset",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        to="executions.asset",
+                    ),
+                ),
+                (
+                    "execution",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="step_targets",
+                        to="executions.execution",
+                    ),
+                ),
+                (
+                    "step",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="targets", to="executions.step"
+                    ),
+                ),
             ],
             options={
-                'ordering': ('position',),
+                "ordering": ("position",),
             },
         ),
         migrations.CreateModel(
-            name='OutputChunk',
+            name="OutputChunk",
             fields=[
-                ('pk', models.CompositePrimaryKey('execution_id', 'seq', blank=True, editable=False, primary_key=True, serialize=False)),
-                ('seq', models.BigIntegerField()),
-                ('at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('stream', models.CharField(max_length=6)),
-                ('text', models.TextField()),
-                ('execution', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, to='executions.execution')),
-                ('step_target', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, to='executions.steptarget')),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "execution_id", "seq", blank=True, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("seq", models.BigIntegerField()),
+                ("at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("stream", models.CharField(max_length=6)),
+                ("text", models.TextField()),
+                (
+                    "execution",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        to="executions.execution",
+                    ),
+                ),
+                (
+                    "step_target",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        to="executions.steptarget",
+                    ),
+                ),
             ],
         ),
         migrations.AddConstraint(
-            model_name='assetgroup',
-            constraint=models.UniqueConstraint(fields=('tenant', 'name'), name='group_name_once_per_tenant'),
+            model_name="assetgroup",
+            constraint=models.UniqueConstraint(fields=("tenant", "name"), name="group_name_once_per_tenant"),
         ),
         migrations.AddIndex(
-            model_name='asset',
-            index=models.Index(fields=['tenant', 'hostname'], name='asset_hostname'),
+            model_name="asset",
+            index=models.Index(fields=["tenant", "hostname"], name="asset_hostname"),
         ),
         migrations.AddIndex(
-            model_name='asset',
-            index=models.Index(fields=['tenant', 'ip_address'], name='asset_ip_address'),
+            model_name="asset",
+            index=models.Index(fields=["tenant", "ip_address"], name="asset_ip_address"),
         ),
         migrations.AddConstraint(
-            model_name='asset',
-            constraint=models.UniqueConstraint(fields=('tenant', 'name'), name='asset_name_once_per_tenant'),
+            model_name="asset",
+            constraint=models.UniqueConstraint(fields=("tenant", "name"), name="asset_name_once_per_tenant"),
         ),
         migrations.AddIndex(
-            model_name='execution',
-            index=models.Index(models.F('tenant'), models.OrderBy(models.F('id'), descending=True), name='execution_newest'),
+            model_name="execution",
+            index=models.Index(
+                models.F("tenant"), models.OrderBy(models.F("id"), descending=True), name="execution_newest"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='execution',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('finished_at__isnull', False), ('status__in', ['rejected', 'expired', 'cancelled', 'timed_out', 'succeeded', 'partial', 'failed'])), models.Q(models.Q(('status__in', ['rejected', 'expired', 'cancelled', 'timed_out', 'succeeded', 'partial', 'failed']), _negated=True), ('finished_at__isnull', True)), _connector='OR'), name='finished_if_and_only_if_final'),
+            model_name="execution",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(
+                        ("finished_at__isnull", False),
+                        (
+                            "status__in",
+                            ["rejected", "expired", "cancelled", "timed_out", "succeeded", "partial", "failed"],
+                        ),
+                    ),
+                    models.Q(
+                        models.Q(
+                            (
+                                "status__in",
+                                ["rejected", "expired", "cancelled", "timed_out", "succeeded", "partial", "failed"],
+                            ),
+                            _negated=True,
+                        ),
+                        ("finished_at__isnull", True),
+                    ),
+                    _connector="OR",
+                ),
+                name="finished_if_and_only_if_final",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='execution',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['pending_approval', 'queued', 'running', 'cancelling', 'needs_attention', 'succeeded', 'failed', 'partial', 'cancelled', 'timed_out', 'rejected', 'expired'])), name='execution_status_known'),
+            model_name="execution",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    (
+                        "status__in",
+                        [
+                            "pending_approval",
+                            "queued",
+                            "running",
+                            "cancelling",
+                            "needs_attention",
+                            "succeeded",
+                            "failed",
+                            "partial",
+                            "cancelled",
+                            "timed_out",
+                            "rejected",
+                            "expired",
+                        ],
+                    )
+                ),
+                name="execution_status_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='approval',
-            constraint=models.UniqueConstraint(fields=('execution', 'by'), name='one_decision_per_approver'),
+            model_name="approval",
+            constraint=models.UniqueConstraint(fields=("execution", "by"), name="one_decision_per_approver"),
         ),
         migrations.AddConstraint(
-            model_name='step',
-            constraint=models.UniqueConstraint(fields=('execution', 'position'), name='step_position_once'),
+            model_name="step",
+            constraint=models.UniqueConstraint(fields=("execution", "position"), name="step_position_once"),
         ),
         migrations.AddConstraint(
-            model_name='step',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['pending', 'running', 'succeeded', 'failed', 'skipped', 'cancelled', 'timed_out', 'unknown'])), name='step_status_known'),
+            model_name="step",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    (
+                        "status__in",
+                        ["pending", "running", "succeeded", "failed", "skipped", "cancelled", "timed_out", "unknown"],
+                    )
+                ),
+                name="step_status_known",
+            ),
         ),
         migrations.AddIndex(
-            model_name='steptarget',
-            index=models.Index(fields=['execution'], name='step_target_execution'),
+            model_name="steptarget",
+            index=models.Index(fields=["execution"], name="step_target_execution"),
         ),
         migrations.AddConstraint(
-            model_name='steptarget',
-            constraint=models.UniqueConstraint(fields=('step', 'position'), name='step_target_position_once'),
+            model_name="steptarget",
+            constraint=models.UniqueConstraint(fields=("step", "position"), name="step_target_position_once"),
         ),
         migrations.AddConstraint(
-            model_name='steptarget',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['pending', 'running', 'succeeded', 'failed', 'skipped', 'cancelled', 'timed_out', 'unknown'])), name='step_target_status_known'),
+            model_name="steptarget",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    (
+                        "status__in",
+                        ["pending", "running", "succeeded", "failed", "skipped", "cancelled", "timed_out", "unknown"],
+                    )
+                ),
+                name="step_target_status_known",
+            ),
         ),
         migrations.AddIndex(
-            model_name='outputchunk',
-            index=models.Index(fields=['step_target', 'seq'], name='output_of_target'),
+            model_name="outputchunk",
+            index=models.Index(fields=["step_target", "seq"], name="output_of_target"),
         ),
     ]

@@ -1,9 +1,11 @@
 """The inventory starts with this machine: the one asset on which something can run without further set-up."""
 
+from typing import Any
+
 from django.db import migrations
 
 
-def make_localhost(apps, schema_editor):
+def make_localhost(apps: Any, schema_editor: Any) -> None:
     tenant = apps.get_model("safety", "Tenant").objects.get(name="default")
     apps.get_model("executions", "Asset").objects.get_or_create(
         tenant=tenant,

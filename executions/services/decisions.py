@@ -130,4 +130,3 @@ def _not_waiting(execution: Execution) -> Refused:
         "Look at its page: somebody may have decided already.",
         status=409,
     )
-

@@ -7,7 +7,6 @@ from typing import Any
 
 from executions.plans import CompiledPlan
 from safety.approvals import Risk, approval_level
-from safety.models import ActionClass
 from safety.timeouts import Limits, sla_class_of
 
 # A step may take this much longer than it is estimated at before its time limit ends it, whatever its class says.
@@ -30,7 +29,7 @@ def decide(plan: CompiledPlan, policies: dict[tuple[str, str], Limits]) -> Decis
     sla_class = sla_class_of(plan.estimated_seconds)
     limits = policies[sla_class, plan.action_class]
     facts = plan.approval_facts
-    changing = sum(step["action_class"] != ActionClass.READ for step in plan.document["steps"])
+    changing = sum(step["action_class"] != "read" for step in plan.document["steps"])
     level = approval_level(
         Risk(
             action_class=plan.action_class,
@@ -52,7 +51,7 @@ def decide(plan: CompiledPlan, policies: dict[tuple[str, str], Limits]) -> Decis
 
 
 def step_seconds(step: Any, policy_seconds: float) -> float:
-    """Return the time limit of one attempt of a step on one target: its own, or the policy's, never below its estimate."""
+    """Return the time limit of one attempt on one target: the step's own, or the policy's, never below its estimate."""
     own = step["timeout_seconds"]
     return float(own) if own is not None else max(policy_seconds, step["estimated_duration"] * ESTIMATE_ALLOWANCE)
 

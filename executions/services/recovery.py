@@ -24,6 +24,24 @@ from safety.models import User
 E = ExecutionStatus
 S = StepStatus
 
+# The fields of a compiled step that say what it does; the others are derived from them again.
+RESUBMITTED = (
+    "id",
+    "description",
+    "tool",
+    "inputs",
+    "depends_on",
+    "on_failure",
+    "retry",
+    "timeout_seconds",
+    "idempotent",
+    "requires_approval",
+    "success",
+    "rollback",
+    "fan_out",
+    "estimated_duration",
+)
+
 OUTCOMES = {"succeeded": S.SUCCEEDED, "failed": S.FAILED, "run_again": S.PENDING}
 
 
@@ -85,13 +103,9 @@ def _remainder(old: Execution) -> dict[str, Any]:
 
 def resubmittable(document: dict[str, Any]) -> dict[str, Any]:
     """Return a compiled plan in the form that is submitted: targets by asset id, no derived fields."""
-    kept = (
-        "id description tool inputs depends_on on_failure retry timeout_seconds idempotent requires_approval success"
-        " rollback fan_out estimated_duration"
-    ).split()
     steps = []
     for step in document["steps"]:
-        plain = {name: step[name] for name in kept if step.get(name) is not None}
+        plain = {name: step[name] for name in RESUBMITTED if step.get(name) is not None}
         if step["targets"]:
             plain["targets"] = [str(target["asset_id"]) for target in step["targets"]]
         steps.append(plain)
@@ -148,7 +162,7 @@ def _move_unknown(step: Step, new: str, reason: str) -> None:
     with connection.cursor() as cursor:
         for table, column in (("executions_step", "id"), ("executions_steptarget", "step_id")):
             cursor.execute(
-                f"UPDATE {table} SET status = %s, error = %s, error_code = ''"  # noqa: S608
+                f"UPDATE {table} SET status = %s, error = %s, error_code = ''"
                 f" WHERE {column} = %s AND status = 'unknown'",
                 [new, "" if new == S.PENDING else f"Resolved: {reason}", step.pk],
             )
@@ -176,9 +190,7 @@ def _needing_attention(execution_id: int, by: User) -> Execution:
 
 
 def _back_to_queue(execution: Execution, actor: str, reason: str, closed_as: str) -> None:
-    if not move(
-        execution.pk, E.NEEDS_ATTENTION, E.QUEUED, actor=actor, reason=reason, status_reason="", restart=True
-    ):
+    if not move(execution.pk, E.NEEDS_ATTENTION, E.QUEUED, actor=actor, reason=reason, status_reason="", restart=True):
         raise Refused("not_waiting", "Somebody else has just decided.", "Look at the page again.", status=409)
     close(execution.pk, closed_as, by=actor, reason=reason)
     queue.enqueue([{**entry_of(execution), "not_before": None}])

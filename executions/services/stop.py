@@ -41,9 +41,7 @@ def cancel(execution_id: int, *, by: User, reason: str) -> str:
             return status
         time.sleep(RETRY_SECONDS)
         execution.refresh_from_db(fields=["status"])
-    raise Refused(
-        "busy", "The execution kept changing hands.", "Try again in a moment.", status=503, retry_after=1
-    )
+    raise Refused("busy", "The execution kept changing hands.", "Try again in a moment.", status=503, retry_after=1)
 
 
 def cancel_many(execution_ids: Sequence[int], *, by: User, reason: str) -> dict[int, str]:
@@ -124,7 +122,7 @@ def skip_unstarted(execution_id: int) -> None:
     with connection.cursor() as cursor:
         for table in ("executions_step", "executions_steptarget"):
             cursor.execute(
-                f"UPDATE {table} SET status = 'skipped', finished_at = statement_timestamp()"  # noqa: S608
+                f"UPDATE {table} SET status = 'skipped', finished_at = statement_timestamp()"
                 " WHERE execution_id = %s AND status = 'pending'",
                 [execution_id],
             )

@@ -98,7 +98,7 @@ class Planning:
         return {asset_id for asset_id in asset_ids if known[asset_id]}
 
     def check_rights(self, plan: CompiledPlan) -> None:
-        """Refuse a plan with a target that this user may not use in this way; no target means: who may submit at all."""
+        """Refuse a plan with a target that this user may not use so; without targets the right to submit is needed."""
         if not plan.targets and not rbac.can_submit(self.by):
             raise forbidden(
                 "You may not submit plans.", "Ask an administrator for the role requester, then submit again."
@@ -229,7 +229,7 @@ def _key(submission: Submission, plan: CompiledPlan, by: User) -> str | None:
             return idempotency.client_key(by.pk, submission.idempotency_key)
         except ValueError as error:
             raise _invalid("idempotency_key", str(error), "Use a UUID, for example.") from None
-    if plan.action_class == ActionClass.READ or submission.parent_id is not None:
+    if plan.action_class == "read" or submission.parent_id is not None:
         return None
     return idempotency.content_key(by.tenant_id, by.pk, plan.hash)
 
@@ -242,7 +242,9 @@ def _check_fields(submission: Submission) -> None:
             "1 goes first, 10 goes last; leave it out for 5.",
         )
     if len(submission.tags) > 50 or any(not isinstance(tag, str) or not 0 < len(tag) <= 100 for tag in submission.tags):
-        raise _invalid("tags", "tags must be at most 50 texts of 1 to 100 characters.", "Shorten the list or the texts.")
+        raise _invalid(
+            "tags", "tags must be at most 50 texts of 1 to 100 characters.", "Shorten the list or the texts."
+        )
     if len(submission.trace_id) > 120:
         raise _invalid("trace_id", "trace_id is longer than 120 characters.", "Send a shorter one.")
     if submission.not_before is not None and submission.not_before.tzinfo is None:
@@ -272,8 +274,8 @@ def _take_in(requests: list[dict[str, Any]]) -> dict[int, Accepted | Refused]:
         return {}
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
-            "SELECT executions_intake(%s::jsonb, %s, %s)::text",
-            [orjson.dumps(sent).decode(), settings.IDEMPOTENCY_WINDOW, settings.QUEUE_AGEING],
+            "SELECT executions_intake(%s::jsonb, %s::interval, %s::interval)::text",
+            [orjson.dumps(sent).decode(), str(settings.IDEMPOTENCY_WINDOW), str(settings.QUEUE_AGEING)],
         )
         row = cursor.fetchone()
     answers = {answer["n"]: _answer(answer) for answer in orjson.loads(row[0])}

@@ -5,116 +5,258 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='AssetLine',
+            name="AssetLine",
             fields=[
-                ('asset_id', models.BigIntegerField(primary_key=True, serialize=False)),
+                ("asset_id", models.BigIntegerField(primary_key=True, serialize=False)),
             ],
         ),
         migrations.CreateModel(
-            name='AssetLock',
+            name="AssetLock",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('execution_id', models.BigIntegerField()),
-                ('asset_id', models.BigIntegerField()),
-                ('place', models.DateTimeField()),
-                ('exclusive', models.BooleanField()),
-                ('state', models.CharField(choices=[('idle', 'Idle'), ('queued', 'Queued'), ('held', 'Held')], max_length=6)),
-                ('fence', models.BigIntegerField(help_text='Grows with every grant, never repeats; given to connectors.', null=True)),
-                ('held_at', models.DateTimeField(null=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("execution_id", models.BigIntegerField()),
+                ("asset_id", models.BigIntegerField()),
+                ("place", models.DateTimeField()),
+                ("exclusive", models.BooleanField()),
+                (
+                    "state",
+                    models.CharField(choices=[("idle", "Idle"), ("queued", "Queued"), ("held", "Held")], max_length=6),
+                ),
+                (
+                    "fence",
+                    models.BigIntegerField(
+                        help_text="Grows with every grant, never repeats; given to connectors.", null=True
+                    ),
+                ),
+                ("held_at", models.DateTimeField(null=True)),
             ],
             options={
-                'indexes': [models.Index(condition=models.Q(('state', 'queued')), fields=['asset_id', 'place', 'execution_id'], name='lock_line'), models.Index(condition=models.Q(('exclusive', True), ('state', 'queued')), fields=['asset_id', 'place', 'execution_id'], name='lock_line_exclusive'), models.Index(condition=models.Q(('state', 'held')), fields=['asset_id'], name='lock_held')],
-                'constraints': [models.UniqueConstraint(fields=('execution_id', 'asset_id'), name='one_request_per_asset'), models.UniqueConstraint(condition=models.Q(('exclusive', True), ('state', 'held')), fields=('asset_id',), name='one_exclusive_holder_per_asset'), models.CheckConstraint(condition=models.Q(models.Q(('fence__isnull', False), ('state', 'held')), models.Q(models.Q(('state', 'held'), _negated=True), ('fence__isnull', True)), _connector='OR'), name='held_if_and_only_if_fenced')],
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("state", "queued")),
+                        fields=["asset_id", "place", "execution_id"],
+                        name="lock_line",
+                    ),
+                    models.Index(
+                        condition=models.Q(("exclusive", True), ("state", "queued")),
+                        fields=["asset_id", "place", "execution_id"],
+                        name="lock_line_exclusive",
+                    ),
+                    models.Index(condition=models.Q(("state", "held")), fields=["asset_id"], name="lock_held"),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("execution_id", "asset_id"), name="one_request_per_asset"),
+                    models.UniqueConstraint(
+                        condition=models.Q(("exclusive", True), ("state", "held")),
+                        fields=("asset_id",),
+                        name="one_exclusive_holder_per_asset",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("fence__isnull", False), ("state", "held")),
+                            models.Q(models.Q(("state", "held"), _negated=True), ("fence__isnull", True)),
+                            _connector="OR",
+                        ),
+                        name="held_if_and_only_if_fenced",
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='DeadLetter',
+            name="DeadLetter",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('execution_id', models.BigIntegerField()),
-                ('tenant_id', models.BigIntegerField()),
-                ('reason', models.CharField(choices=[('outcome_unknown', 'Outcome Unknown'), ('attempts_exhausted', 'Attempts Exhausted'), ('engine_error', 'Engine Error')], max_length=30)),
-                ('error', models.TextField(blank=True)),
-                ('attempts', models.PositiveIntegerField()),
-                ('state', models.CharField(choices=[('open', 'Open'), ('requeued', 'Requeued'), ('resolved', 'Resolved'), ('discarded', 'Discarded')], db_default='open', max_length=10)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('closed_at', models.DateTimeField(blank=True, null=True)),
-                ('closed_by', models.CharField(blank=True, db_default='', max_length=200)),
-                ('close_reason', models.TextField(blank=True, db_default='')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("execution_id", models.BigIntegerField()),
+                ("tenant_id", models.BigIntegerField()),
+                (
+                    "reason",
+                    models.CharField(
+                        choices=[
+                            ("outcome_unknown", "Outcome Unknown"),
+                            ("attempts_exhausted", "Attempts Exhausted"),
+                            ("engine_error", "Engine Error"),
+                        ],
+                        max_length=30,
+                    ),
+                ),
+                ("error", models.TextField(blank=True)),
+                ("attempts", models.PositiveIntegerField()),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("open", "Open"),
+                            ("requeued", "Requeued"),
+                            ("resolved", "Resolved"),
+                            ("discarded", "Discarded"),
+                        ],
+                        db_default="open",
+                        max_length=10,
+                    ),
+                ),
+                ("created_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("closed_at", models.DateTimeField(blank=True, null=True)),
+                ("closed_by", models.CharField(blank=True, db_default="", max_length=200)),
+                ("close_reason", models.TextField(blank=True, db_default="")),
             ],
             options={
-                'verbose_name': 'DLQ entry',
-                'verbose_name_plural': 'DLQ entries',
-                'indexes': [models.Index(fields=['tenant_id', '-id'], name='dead_letter_list')],
-                'constraints': [models.UniqueConstraint(condition=models.Q(('state', 'open')), fields=('execution_id',), name='one_open_dlq_entry_per_execution'), models.CheckConstraint(condition=models.Q(models.Q(('closed_at__isnull', True), ('state', 'open')), models.Q(models.Q(('state', 'open'), _negated=True), ('closed_at__isnull', False)), _connector='OR'), name='open_if_and_only_if_not_closed')],
+                "verbose_name": "DLQ entry",
+                "verbose_name_plural": "DLQ entries",
+                "indexes": [models.Index(fields=["tenant_id", "-id"], name="dead_letter_list")],
+                "constraints": [
+                    models.UniqueConstraint(
+                        condition=models.Q(("state", "open")),
+                        fields=("execution_id",),
+                        name="one_open_dlq_entry_per_execution",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("closed_at__isnull", True), ("state", "open")),
+                            models.Q(models.Q(("state", "open"), _negated=True), ("closed_at__isnull", False)),
+                            _connector="OR",
+                        ),
+                        name="open_if_and_only_if_not_closed",
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='QueueControl',
+            name="QueueControl",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('draining', models.BooleanField(db_default=False)),
-                ('changed_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('changed_by', models.CharField(blank=True, db_default='', max_length=200)),
-                ('reason', models.TextField(blank=True, db_default='')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("draining", models.BooleanField(db_default=False)),
+                ("changed_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("changed_by", models.CharField(blank=True, db_default="", max_length=200)),
+                ("reason", models.TextField(blank=True, db_default="")),
             ],
             options={
-                'constraints': [models.CheckConstraint(condition=models.Q(('id', 1)), name='one_control_row')],
+                "constraints": [models.CheckConstraint(condition=models.Q(("id", 1)), name="one_control_row")],
             },
         ),
         migrations.CreateModel(
-            name='QueueEntry',
+            name="QueueEntry",
             fields=[
-                ('execution_id', models.BigIntegerField(primary_key=True, serialize=False)),
-                ('tenant_id', models.BigIntegerField()),
-                ('state', models.CharField(choices=[('delayed', 'Delayed'), ('ready', 'Ready'), ('blocked', 'Blocked'), ('leased', 'Leased')], max_length=8)),
-                ('priority', models.PositiveSmallIntegerField()),
-                ('available_at', models.DateTimeField()),
-                ('place', models.DateTimeField(help_text='available_at + (priority - 1) x ageing: the order in which entries are claimed.')),
-                ('token', models.BigIntegerField(help_text='Number of the lease; also the fencing number of its locks.', null=True)),
-                ('attempt', models.PositiveIntegerField(db_default=0)),
-                ('attempts_left', models.IntegerField(help_text='Counted down at claim; given back when a worker shuts down in order.')),
-                ('worker_id', models.BigIntegerField(null=True)),
-                ('leased_at', models.DateTimeField(null=True)),
-                ('lease_expires_at', models.DateTimeField(null=True)),
-                ('cancel_reason', models.TextField(help_text='Set while leased: the worker is asked to stop.', null=True)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("execution_id", models.BigIntegerField(primary_key=True, serialize=False)),
+                ("tenant_id", models.BigIntegerField()),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("delayed", "Delayed"),
+                            ("ready", "Ready"),
+                            ("blocked", "Blocked"),
+                            ("leased", "Leased"),
+                        ],
+                        max_length=8,
+                    ),
+                ),
+                ("priority", models.PositiveSmallIntegerField()),
+                ("available_at", models.DateTimeField()),
+                (
+                    "place",
+                    models.DateTimeField(
+                        help_text="available_at + (priority - 1) x ageing: the order in which entries are claimed."
+                    ),
+                ),
+                (
+                    "token",
+                    models.BigIntegerField(
+                        help_text="Number of the lease; also the fencing number of its locks.", null=True
+                    ),
+                ),
+                ("attempt", models.PositiveIntegerField(db_default=0)),
+                (
+                    "attempts_left",
+                    models.IntegerField(
+                        help_text="Counted down at claim; given back when a worker shuts down in order."
+                    ),
+                ),
+                ("worker_id", models.BigIntegerField(null=True)),
+                ("leased_at", models.DateTimeField(null=True)),
+                ("lease_expires_at", models.DateTimeField(null=True)),
+                (
+                    "cancel_reason",
+                    models.TextField(help_text="Set while leased: the worker is asked to stop.", null=True),
+                ),
+                ("created_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
             ],
             options={
-                'verbose_name_plural': 'queue entries',
-                'indexes': [models.Index(condition=models.Q(('state', 'ready')), fields=['place', 'execution_id'], name='entry_ready'), models.Index(condition=models.Q(('state', 'delayed')), fields=['available_at'], name='entry_delayed'), models.Index(condition=models.Q(('state', 'leased')), fields=['worker_id'], name='entry_leased')],
-                'constraints': [models.CheckConstraint(condition=models.Q(models.Q(('lease_expires_at__isnull', False), ('state', 'leased'), ('token__isnull', False), ('worker_id__isnull', False)), models.Q(models.Q(('state', 'leased'), _negated=True), ('token__isnull', True)), _connector='OR'), name='leased_if_and_only_if_token'), models.CheckConstraint(condition=models.Q(('priority__gte', 1), ('priority__lte', 10)), name='priority_from_1_to_10')],
+                "verbose_name_plural": "queue entries",
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("state", "ready")), fields=["place", "execution_id"], name="entry_ready"
+                    ),
+                    models.Index(
+                        condition=models.Q(("state", "delayed")), fields=["available_at"], name="entry_delayed"
+                    ),
+                    models.Index(condition=models.Q(("state", "leased")), fields=["worker_id"], name="entry_leased"),
+                ],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(
+                                ("lease_expires_at__isnull", False),
+                                ("state", "leased"),
+                                ("token__isnull", False),
+                                ("worker_id__isnull", False),
+                            ),
+                            models.Q(models.Q(("state", "leased"), _negated=True), ("token__isnull", True)),
+                            _connector="OR",
+                        ),
+                        name="leased_if_and_only_if_token",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("priority__gte", 1), ("priority__lte", 10)), name="priority_from_1_to_10"
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Worker',
+            name="Worker",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('cluster', models.CharField(help_text='The django-q2 cluster that started it.', max_length=40)),
-                ('host', models.CharField(max_length=255)),
-                ('pid', models.PositiveIntegerField()),
-                ('version', models.CharField(max_length=40)),
-                ('state', models.CharField(choices=[('active', 'Active'), ('draining', 'Draining'), ('stopped', 'Stopped'), ('lost', 'Lost')], db_default='active', max_length=8)),
-                ('slots', models.PositiveIntegerField()),
-                ('running', models.PositiveIntegerField(db_default=0)),
-                ('finished', models.BigIntegerField(db_default=0)),
-                ('rss_bytes', models.BigIntegerField(db_default=0)),
-                ('ledger_group', models.BigIntegerField(db_default=0, help_text='Number of its last committed group of writes.')),
-                ('started_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('last_beat_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('stopped_at', models.DateTimeField(blank=True, null=True)),
-                ('note', models.TextField(blank=True, db_default='')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("cluster", models.CharField(help_text="The django-q2 cluster that started it.", max_length=40)),
+                ("host", models.CharField(max_length=255)),
+                ("pid", models.PositiveIntegerField()),
+                ("version", models.CharField(max_length=40)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("active", "Active"),
+                            ("draining", "Draining"),
+                            ("stopped", "Stopped"),
+                            ("lost", "Lost"),
+                        ],
+                        db_default="active",
+                        max_length=8,
+                    ),
+                ),
+                ("slots", models.PositiveIntegerField()),
+                ("running", models.PositiveIntegerField(db_default=0)),
+                ("finished", models.BigIntegerField(db_default=0)),
+                ("rss_bytes", models.BigIntegerField(db_default=0)),
+                (
+                    "ledger_group",
+                    models.BigIntegerField(db_default=0, help_text="Number of its last committed group of writes."),
+                ),
+                ("started_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("last_beat_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("stopped_at", models.DateTimeField(blank=True, null=True)),
+                ("note", models.TextField(blank=True, db_default="")),
             ],
             options={
-                'indexes': [models.Index(condition=models.Q(('stopped_at__isnull', True)), fields=['cluster'], name='worker_live')],
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("stopped_at__isnull", True)), fields=["cluster"], name="worker_live"
+                    )
+                ],
             },
         ),
     ]

@@ -7,8 +7,8 @@ from django.db import migrations
 SQL = (Path(__file__).resolve().parent.parent / "sql" / "queue.sql").read_text()
 
 DROP = """
-DROP FUNCTION queue_remove, queue_reap, queue_renew, queue_promote, queue_return, queue_release, queue_wake, queue_claim,
-    queue_enqueue;
+DROP FUNCTION queue_remove, queue_reap, queue_renew, queue_promote, queue_return, queue_release, queue_wake,
+    queue_claim, queue_enqueue;
 DROP SEQUENCE queueing_token_seq;
 """
 

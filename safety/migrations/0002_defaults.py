@@ -1,5 +1,7 @@
 """The tenant `default`, the five roles and the timeout policies that every installation starts with."""
 
+from typing import Any
+
 from django.db import migrations
 
 ROLES = ("viewer", "requester", "approver", "operator", "admin")
@@ -18,7 +20,7 @@ POLICIES = {
 }
 
 
-def make_defaults(apps, schema_editor):
+def make_defaults(apps: Any, schema_editor: Any) -> None:
     apps.get_model("safety", "Tenant").objects.get_or_create(name="default")
     for role in ROLES:
         apps.get_model("auth", "Group").objects.get_or_create(name=role)

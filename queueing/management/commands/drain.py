@@ -25,7 +25,9 @@ class Command(BaseCommand):
         )
 
     def add_arguments(self, parser: Any) -> None:
-        parser.add_argument("--wait", type=float, default=0, help="seconds to wait for what runs; exit 4 if it still runs")
+        parser.add_argument(
+            "--wait", type=float, default=0, help="seconds to wait for what runs; exit 4 if it still runs"
+        )
         parser.add_argument("--reason", default="", help="shown to whoever is refused meanwhile")
 
     def handle(self, *args: Any, **options: Any) -> None:

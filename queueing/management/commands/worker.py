@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import uuid
-from typing import Any, ClassVar
+from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
@@ -19,7 +19,7 @@ from queueing import fleet, worker
 
 
 class Command(BaseCommand):
-    requires_system_checks: ClassVar[list[str]] = []  # they load the pages and the API, which a worker has no use for
+    requires_system_checks = []  # they load the pages and the API, which a worker has no use for
     help = "Run this host's workers until SIGTERM or Ctrl-C; steps that run may end, the rest is handed back."
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> Any:
