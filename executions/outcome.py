@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from executions.models import Execution, OutputChunk, Step
 
 
 class TargetOutcome(TypedDict):
-    """`target` is empty for a tool that needs none, `error` null where there is none; `stdout` and `stderr` are whole."""
+    """`target` is empty for a tool that needs none, `error` null where there is none. Output is whole."""
 
     target: str
     status: str
@@ -32,17 +32,20 @@ class StepOutcome(TypedDict):
 
 
 class Outcome(TypedDict):
-    """`reason`: why it is in this status, in a sentence, where there is more to say. `errors` says why a plan was refused: {code, path, message, how_to_fix}. Empty when it was accepted."""
+    """`errors` says why a plan was refused: {code, path, message, how_to_fix}; empty when it was accepted.
+
+    `reason` says in a sentence why an accepted one is in its status, where there is more to say.
+    """
 
     id: int | None
     status: str
-    reason: str
+    reason: NotRequired[str]
     errors: list[dict[str, Any]]
     steps: list[StepOutcome]
 
 
 def refused(errors: Sequence[dict[str, Any]]) -> Outcome:
-    return {"id": None, "status": "refused", "reason": "", "errors": list(errors), "steps": []}
+    return {"id": None, "status": "refused", "errors": list(errors), "steps": []}
 
 
 def read_outcome(execution_id: int) -> Outcome:

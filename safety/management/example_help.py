@@ -13,8 +13,12 @@ class ExampleHelpFormatter(DjangoHelpFormatter, argparse.RawDescriptionHelpForma
 
 
 class ExampleCommand(BaseCommand):
-    """A command that shows `example` at the end of its --help."""
+    """A command that shows `example` at the end of its --help.
 
+    It makes no system checks, which load every page and the whole API: `serve` and `migrate` make them.
+    """
+
+    requires_system_checks = ()
     example: ClassVar[str] = ""
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:

@@ -140,7 +140,7 @@ exit status:
                 self._print_target(target, alone=len(step["targets"]) == 1)
         words = result["status"].replace("_", " ")
         style = self.style.SUCCESS if result["status"] == ExecutionStatus.SUCCEEDED else self.style.WARNING
-        reason = f": {visible(result['reason'])}" if result["reason"] else ""
+        reason = f": {visible(result['reason'])}" if result.get("reason") else ""
         self.stdout.write(style(f"execution {result['id']} {words}") + reason)
 
     def _print_target(self, target: outcome.TargetOutcome, *, alone: bool) -> None:

@@ -1,0 +1,96 @@
+"""create_token and set_role as an operator uses them."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from safety import accounts, rbac
+from safety.models import ApiToken, Tenant, User
+
+pytestmark = pytest.mark.django_db
+
+
+def run(*arguments: str) -> tuple[str, str]:
+    out, errors = io.StringIO(), io.StringIO()
+    call_command(*arguments, stdout=out, stderr=errors)
+    return out.getvalue(), errors.getvalue()
+
+
+@pytest.mark.parametrize("command", ["create_token", "set_role"])
+def test_help_shows_an_example_on_lines_of_its_own(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        call_command(command, "--help")
+    lines = capsys.readouterr().out.splitlines()
+    assert "example:" in lines
+    assert any(line.startswith(f"  manage.py {command} alice") for line in lines)
+
+
+def test_the_token_is_the_last_word_and_works() -> None:
+    alice = User.objects.create_user("alice")
+    accounts.set_roles(alice, ["requester"])
+    out, errors = run("create_token", "alice", "--label", "release pipeline", "--days", "2")
+    assert accounts.authenticate_token(out.split()[-1]) == alice
+    assert errors == ""
+    assert ApiToken.objects.get().label == "release pipeline"
+
+
+def test_a_token_for_an_unknown_user_says_what_to_do_and_makes_nothing() -> None:
+    with pytest.raises(CommandError, match=r"no user 'nobody'.*--create"):
+        run("create_token", "nobody")
+    assert not ApiToken.objects.exists()
+
+
+def test_create_makes_the_user_with_its_roles_in_its_tenant() -> None:
+    Tenant.objects.create(name="other")
+    out, errors = run(
+        "create_token", "robot", "--create", "--role", "requester", "--role", "viewer", "--tenant", "other"
+    )
+    user = accounts.authenticate_token(out.split()[-1])
+    assert user is not None
+    assert (user.username, user.tenant.name, user.has_usable_password()) == ("robot", "other", False)
+    assert rbac.roles_of(user) == {"requester", "viewer"}
+    assert "Made the user robot" in errors
+
+
+def test_a_user_without_a_role_is_pointed_to_set_role() -> None:
+    assert "manage.py set_role robot ROLE" in run("create_token", "robot", "--create")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["new", "--create", "--tenant", "nowhere"], "no tenant 'nowhere'; there are default"),
+        (["a b", "--create"], "valid username"),
+        (["alice", "--role", "admin"], "exists already"),
+        (["alice", "--days", "0"], "--days must be"),
+        (["alice", "--label", "x" * 121], "--label"),
+        (["gone"], "not active"),
+    ],
+)
+def test_a_token_that_cannot_be_made_is_refused_with_a_sentence(arguments: list[str], says: str) -> None:
+    User.objects.create_user("alice")
+    User.objects.create_user("gone", is_active=False)
+    with pytest.raises(CommandError, match=says):
+        run("create_token", *arguments)
+    assert not ApiToken.objects.exists()
+    assert User.objects.count() == 2
+
+
+def test_set_role_says_what_is_and_what_was() -> None:
+    alice = User.objects.create_user("alice")
+    assert run("set_role", "alice", "operator", "viewer")[0] == "alice: viewer, operator (before: no role)\n"
+    assert run("set_role", "alice")[0] == "alice: no role (before: viewer, operator)\n"
+    assert rbac.roles_of(alice) == set()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(["nobody", "viewer"], "create_token nobody --create"), (["alice", "boss"], "the roles are")],
+)
+def test_set_role_refuses_with_a_sentence(arguments: list[str], says: str) -> None:
+    User.objects.create_user("alice")
+    with pytest.raises(CommandError, match=says):
+        run("set_role", *arguments)
