@@ -121,6 +121,7 @@ def _start_keeper(installation: Installation, lock: int, *, durable: bool) -> No
     with open(reading, "rb") as status:
         told = status.read().decode(errors="replace")
     if told and told != "ready":
+        _keepers.pop(installation.var_dir).wait()  # it has nothing to keep
         raise ConfigError(told)
 
 

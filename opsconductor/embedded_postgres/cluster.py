@@ -15,14 +15,22 @@ import psutil
 
 from opsconductor import launch
 from opsconductor.embedded_postgres.account import Account, StartRefused, choose_account
-from opsconductor.embedded_postgres.installation import DATABASE, ROLE, Installation
+from opsconductor.embedded_postgres.installation import DATABASE, ROLE, SOCKET_NAME, Installation
 
 MAJOR_VERSION = 18
 LONGEST_PATH_BYTES = 900  # PostgreSQL holds paths in 1,024 bytes and appends its own names
 STOP_SIGNALS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))  # fast, immediate, none asked
 
+# What the installation relies on, whatever its postgresql.conf says.
 SETTINGS = {
     "listen_addresses": "",  # no port: two installations on one machine cannot meet
+    "logging_collector": "off",  # the keeper writes the log and rotates it
+    "log_destination": "stderr",
+}
+DURABLE = {"fsync": "on", "full_page_writes": "on"}
+NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}  # a killed server still loses nothing, a power cut may
+# What a new data directory's postgresql.conf begins with; its owner may tune it there.
+FIRST_SETTINGS = {
     "max_connections": "100",
     "shared_buffers": "128MB",
     "timezone": "UTC",
@@ -32,13 +40,9 @@ SETTINGS = {
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
     "log_parameter_max_length_on_error": "0",
-    "logging_collector": "off",  # the keeper writes the log and rotates it
-    "log_destination": "stderr",
     "cluster_name": "opsconductor",
     "jit": "off",
 }
-NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 
 
 def programs_folder() -> Path:
@@ -88,7 +92,9 @@ class Cluster:
         os.chown(unfinished, self.account.uid, self.account.gid)
         locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--encoding=UTF8"]
         access = [f"--username={ROLE}", "--auth=trust"]  # the socket's folder is closed to everybody else
-        self._run([self._program("initdb"), "-D", str(unfinished), *locale, *access, "--no-instructions", "--no-sync"])
+        settings = [f"--set={name}={value}" for name, value in FIRST_SETTINGS.items()]
+        ways = ["--no-instructions", "--no-sync"]
+        self._run([self._program("initdb"), "-D", str(unfinished), *locale, *access, *settings, *ways])
         create = f"CREATE DATABASE {DATABASE};\n".encode()
         self._run([self._program("postgres"), "--single", "-F", "-D", str(unfinished), "postgres"], stdin=create)
         if self.durable:
@@ -107,6 +113,8 @@ class Cluster:
         """Start the server; its words come on the returned process's stderr."""
         self._clear_way()
         folder = self.installation.choose_socket_folder(self.account.uid)
+        for left in (SOCKET_NAME, f"{SOCKET_NAME}.lock"):  # names a pid as well; the folder is ours alone
+            (folder / left).unlink(missing_ok=True)
         settings = SETTINGS | (DURABLE if self.durable else NOT_DURABLE) | {"unix_socket_directories": str(folder)}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return subprocess.Popen(
@@ -131,15 +139,17 @@ class Cluster:
         server are still at work. Only its pid, which may be another program's by now, is made ours, which PostgreSQL
         passes over.
         """
+        path = self.data / "postmaster.pid"
         lines = self._pid_file()
         if not lines or not lines[0].isdigit():
+            path.unlink(missing_ok=True)  # cut off by a power cut: it says nothing, and PostgreSQL would refuse it
             return
         stop_server(int(lines[0]), self.data)
-        if psutil.pid_exists(int(lines[0])):
-            found = (self.data / "postmaster.pid").read_bytes().split(b"\n", 1)
-            with open(self.data / "postmaster.pid", "r+b") as file:  # in place: the owner stays the same
+        if psutil.pid_exists(int(lines[0])) and path.exists():
+            rest = path.read_bytes().split(b"\n", 1)[1:]
+            with open(path, "r+b") as file:  # in place: the owner stays the same
                 file.truncate()
-                file.write(b"\n".join([str(os.getpid()).encode(), *found[1:]]))
+                file.write(b"\n".join([str(os.getpid()).encode(), *rest]))
 
     def _pid_file(self) -> list[str]:
         try:

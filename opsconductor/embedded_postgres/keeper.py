@@ -34,6 +34,8 @@ LOG_FILES = 5
 TURN_SECONDS = 0.1
 START_PATIENCE_SECONDS = 60.0  # recovery after a crash, and the backends of a killed server, need their time
 LONGEST_PAUSE_SECONDS = 5.0
+TRIES = 3
+WORTH_WAITING_FOR = "still in use"  # shared memory of a killed server, whose backends are ending
 
 log = logging.getLogger("opsconductor.embedded_postgres")
 
@@ -86,10 +88,11 @@ class Keeper:
         return try_lock(self.users, fcntl.LOCK_EX)
 
     def _start(self, cluster: Cluster) -> subprocess.Popen[bytes]:
-        """Start the server and wait until it is ready; tries again for START_PATIENCE_SECONDS. Raises StartRefused."""
+        """Start the server and wait until it is ready; tries a few times. Raises StartRefused."""
         deadline = time.monotonic() + START_PATIENCE_SECONDS
-        pause = TURN_SECONDS
+        pause, tries = TURN_SECONDS, 0
         while True:
+            self.last_words.clear()
             server = cluster.start()
             reader = threading.Thread(target=self._write_log, args=(server,), daemon=True)
             reader.start()
@@ -104,7 +107,9 @@ class Keeper:
                 server.wait()
                 raise StartRefused("The keeper of the embedded PostgreSQL was stopped while it started the server.")
             reader.join(timeout=1.0)
-            if time.monotonic() > deadline or not self.installation.users_lock.exists():
+            tries += 0 if any(WORTH_WAITING_FOR in words for words in self.last_words) else 1
+            hopeless = tries >= TRIES or time.monotonic() > deadline
+            if hopeless or not self.installation.users_lock.exists():
                 raise StartRefused(self._why())
             time.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
