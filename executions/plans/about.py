@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from executions.plans import vocabulary
 from executions.plans.fields import Fields, meant, under_our_names
 from executions.plans.problems import Code, Problems, did_you_mean, shown
-from executions.plans.secret_values import secrets_in
-from executions.plans.steps import SECRET_FIX, as_id, in_words
+from executions.plans.secret_values import HOW_TO_FIX, secrets_in
+from executions.plans.steps import as_id, in_words
 
 if TYPE_CHECKING:
     from executions.plans.steps import Draft
@@ -50,12 +50,15 @@ def split_document(document: object) -> tuple[Mapping[str, object], list[Mapping
             return document, metadata, True
         inner = document["plan"]
         outer = {name: document[name] for name in ("title", "environment", "labels") if document.get(name)}
-        document = {"steps": inner, **outer} if isinstance(inner, list) else {**outer, **_given(inner)}
+        document = {"steps": inner, **outer} if isinstance(inner, list) else {**outer, **_given(inner, outer)}
     return document if isinstance(document, Mapping) else {}, metadata, True
 
 
-def _given(inner: object) -> dict[str, object]:
-    return dict(inner) if isinstance(inner, Mapping) else {}
+def _given(inner: object, outer: Mapping[str, object]) -> dict[str, object]:
+    """The inner plan, without the empty fields that the document around it fills."""
+    if not isinstance(inner, Mapping):
+        return {}
+    return {name: value for name, value in inner.items() if name not in outer or vocabulary.is_given(value)}
 
 
 def read_about(plan: Mapping[str, object], metadata: list[Mapping[str, object]], problems: Problems) -> About:
@@ -78,7 +81,7 @@ def read_about(plan: Mapping[str, object], metadata: list[Mapping[str, object]],
     for name, value in values.items():
         if name != "steps" and vocabulary.is_given(value):
             for where, what in secrets_in(value, name):
-                problems.add(Code.PLAINTEXT_SECRET, f"{name}{where}", f"It holds {what} in clear.", SECRET_FIX)
+                problems.add(Code.PLAINTEXT_SECRET, f"{name}{where}", f"It holds {what} in clear.", HOW_TO_FIX)
     return about
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from executions.plans.secret_values import SecretReference
 from executions.plans.vocabulary import OnFailure
@@ -38,7 +38,7 @@ class StoredSuccess(TypedDict):
 
 class StoredRollback(TypedDict):
     tool: str
-    inputs: dict[str, object]
+    inputs: dict[str, Any]
 
 
 class StoredFanOut(TypedDict):
@@ -60,7 +60,7 @@ class StoredStep(TypedDict):
     description: str
     tool: str
     action_class: ActionClass
-    inputs: dict[str, object]
+    inputs: dict[str, Any]
     depends_on: list[str]
     targets: list[StoredTarget]
     resolved: dict[str, object]

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 from executions.plans import vocabulary
 from executions.plans.placeholders import placeholder_in
 from executions.plans.problems import Code, Problems, overlap, shown
-from executions.plans.secret_values import SecretReference, is_reference, read_reference, secrets_in
+from executions.plans.secret_values import HOW_TO_FIX, SecretReference, is_reference, read_reference, secrets_in
 from executions.plans.templates import BadTemplate, templates_in
 
 if TYPE_CHECKING:
     from executions.tools import Tool
 
-SECRET_FIX = 'Keep it in the secret store and write {"type": "secret", "path": "..."} in its place.'
 KNOWN_TEMPLATES = (
     "Known are fields of the target such as {{ hostname }}, {{ assets[0].hostname }} after an asset-query, and "
     '{{ steps.ID.stdout }}; write {{ "{{" }} for braces that mean themselves.'
@@ -45,7 +44,7 @@ def check_inputs(
         if placeholder_at(inputs, where):
             continue
         faulty.append(f"{path}{where}")
-        problems.add(Code.PLAINTEXT_SECRET, f"{path}{where}", f"It holds {what} in clear.", SECRET_FIX)
+        problems.add(Code.PLAINTEXT_SECRET, f"{path}{where}", f"It holds {what} in clear.", HOW_TO_FIX)
     for where, value in _leaves(inputs):
         if isinstance(value, Mapping):
             if not _take_reference(value, f"{path}{where}", secret_refs, problems):

@@ -22,4 +22,4 @@ class PlanLimits:
     max_targets: int = 1000
     max_step_targets: int = 10_000
     max_depth: int = 20
-    max_globs: int = 1000
+    max_globs: int = 500

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from executions.plans.steps import Draft
 
 
+_LONGEST_GLOB = 100
+
+
 class Graph:
     """Steps by their place in the plan. `before[n]` has a bit for every step that ends before step n begins."""
 
@@ -97,6 +100,7 @@ def _named(drafts: list[Draft], limits: PlanLimits, problems: Problems) -> list[
     for place, draft in enumerate(drafts):
         places.setdefault(draft.id, place)
     matched: dict[str, set[int]] = {}
+    too_many = False
     needs: list[set[int]] = []
     for place, draft in enumerate(drafts):
         wanted: set[int] = set()
@@ -105,16 +109,19 @@ def _named(drafts: list[Draft], limits: PlanLimits, problems: Problems) -> list[
                 wanted.add(places[name])
                 continue
             found: set[int] = set()
-            if any(sign in name for sign in "*?["):
-                if name not in matched and len(matched) < limits.max_globs:
+            if len(name) <= _LONGEST_GLOB and any(sign in name for sign in "*?["):
+                if name not in matched and len(matched) >= limits.max_globs:
+                    too_many = True
+                    continue
+                if name not in matched:
                     pattern = re.compile(translate(name))
                     matched[name] = {other for other, one in enumerate(drafts) if pattern.match(one.id)}
-                found = matched.get(name, set()) - {place}
+                found = matched[name] - {place}
             if not found:
                 _tell_unknown(name, f"{draft.path}.depends_on[{at}]", places, problems)
             wanted |= found
         needs.append(wanted)
-    if len(matched) >= limits.max_globs:
+    if too_many:
         problems.add(
             Code.PLAN_TOO_LARGE,
             "steps",

@@ -67,7 +67,8 @@ class PlanRefused(Exception):
 
 # Looking for near names is the one thing here whose cost a caller could drive up, with a plan of nonsense words.
 _LONGEST_NAME = 60
-_MOST_LOOKUPS = 300
+_MOST_LOOKUPS = 100
+_MOST_NAMES = 200
 
 
 class Problems:
@@ -97,7 +98,7 @@ class Problems:
         self._lookups += 1
         if len(word) > _LONGEST_NAME or self._lookups > _MOST_LOOKUPS:
             return []
-        return difflib.get_close_matches(word, list(known), n=3, cutoff=cutoff)
+        return difflib.get_close_matches(word, list(known)[:_MOST_NAMES], n=3, cutoff=cutoff)
 
     def has_at(self, path: str) -> bool:
         """Whether something was already said about `path`, a part of it, or what it is a part of."""

@@ -79,6 +79,8 @@ _SHAPES = (
 )
 _PATTERNS = [(what, re2.compile(pattern)) for what, pattern in _SHAPES]
 
+HOW_TO_FIX = 'Keep it in the secret store and write {"type": "secret", "path": "..."} in its place.'
+
 _REFERENCE_PATH = re.compile(r"[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*")
 _REFERENCE_KEY = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _LONGEST_PATH = 200
@@ -142,10 +144,10 @@ def _in_mapping(value: Mapping[str, object], above: str | None) -> Iterator[tupl
     # `{"key": "db.password", "value": "..."}`, as config_manager takes it, names the key in a value.
     named = value.get("key", value.get("name"))
     for key, item in value.items():
-        key_of_item: str | None = key
+        of_item: str | None = key
         if key == "value":
-            key_of_item = re.split(r"[.\[/:]", named)[-1].rstrip("]") if isinstance(named, str) else above
-        for path, what in secrets_in(item, key_of_item):
+            of_item = re.split(r"[.\[/:]", named)[-1].rstrip("]") if isinstance(named, str) else above
+        for path, what in secrets_in(item, of_item):
             yield f".{key}{path}", what
 
 
@@ -158,8 +160,8 @@ def _in_list(value: list[object] | tuple[object, ...], key: str | None) -> Itera
     if found or not value or not all(isinstance(item, str) for item in value):
         return
     # `["curl", "-u", "user:password"]`: a command line in pieces
-    if what := secret_in_text(" ".join(str(item) for item in value)):
-        yield "", what
+    if joined := secret_in_text(" ".join(str(item) for item in value)):
+        yield "", joined
 
 
 def is_secret_key(key: str) -> bool:

@@ -14,7 +14,7 @@ from executions.plans.fields import Fields, as_number, told_about_unknown, under
 from executions.plans.inputs import check_inputs, take_step_fields
 from executions.plans.inventory import InventoryAsset
 from executions.plans.problems import Code, Problems, did_you_mean, shown
-from executions.plans.secret_values import SecretReference, secrets_in
+from executions.plans.secret_values import HOW_TO_FIX, SecretReference, secrets_in
 
 if TYPE_CHECKING:
     from executions.tools import Catalog, Tool
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 LONGEST_ID = 200
 LONGEST_DESCRIPTION = 2000
 LONGEST_ESTIMATE = 7 * 86_400.0
-SECRET_FIX = 'Keep it in the secret store and write {"type": "secret", "path": "..."} in its place.'
 
 
 @dataclass(slots=True)
@@ -201,7 +200,7 @@ def _look_for_secrets(values: Mapping[str, object], path: str, problems: Problem
         if name in ("inputs", "tool", "rollback") or not isinstance(value, (str, list, dict)):
             continue
         for where, what in secrets_in(value, name):
-            problems.add(Code.PLAINTEXT_SECRET, f"{path}.{name}{where}", f"It holds {what} in clear.", SECRET_FIX)
+            problems.add(Code.PLAINTEXT_SECRET, f"{path}.{name}{where}", f"It holds {what} in clear.", HOW_TO_FIX)
 
 
 def _rollback(fields: Fields, draft: Draft, catalog: Catalog) -> RollbackDraft | None:

@@ -286,12 +286,16 @@ class TargetResolver:
         self, row: Mapping[str, object], text: str, templates: list[Template], *, alone: bool
     ) -> tuple[tuple[InventoryAsset, dict[str, object]], dict[str, object]]:
         """The machine of one row: by the row's id when it has one, else by what the template makes of it."""
-        values = {one.expression: _field(row, one.path if one.kind == "row" else one.path[1:]) for one in templates}
+        paths = {one.expression: one.path if one.kind == "row" else one.path[1:] for one in templates}
+        values = {expression: _field(row, path) for expression, path in paths.items()}
+        asset_id = row.get("id", row.get("asset_id"))
         try:
-            missing = next((one for one, value in values.items() if value is None or value == ""), None)
-            asset_id = row.get("id", row.get("asset_id"))
+            unknown = next((said for said, path in paths.items() if path and path[0] not in row), None)
+            if unknown is not None:
+                raise UnresolvedTemplate(f"The rows of the asset-query have no field for {{{{ {unknown} }}}}.")
             if alone and isinstance(asset_id, int) and not isinstance(asset_id, bool):
                 return self._with_row(self._by_id(asset_id)), dict(row)
+            missing = next((said for said, value in values.items() if value is None or value == ""), None)
             if missing is not None:
                 raise UnresolvedTemplate(f"A row of the asset-query has no value for {{{{ {missing} }}}}.")
             name = as_text(render(text, TemplateContext(resolved=values)))

@@ -17,8 +17,9 @@ from typing import Literal
 OUTPUTS = ("stdout", "stderr", "exit_code")
 ROWS = ("assets", "rows")
 EVERY = "*"
+LONGEST = 500  # characters between the braces
 
-_BRACES = re.compile(r"\{\{([^{}]*|\s*\"[^\"]*\"\s*|\s*'[^']*'\s*)\}\}")
+_BRACES = re.compile(r"\{\{(\s*\"[^\"]*\"\s*|\s*'[^']*'\s*|[^{}]*)\}\}")
 _TOKEN = re.compile(r"\.([\w-]+)|\[(\d{1,9})\]|\[(\*)\]|\[\"([^\"]*)\"\]|\['([^']*)'\]")
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _QUOTED = re.compile(r"\"([^\"]*)\"|'([^']*)'")
@@ -119,6 +120,8 @@ def split(text: str) -> list[str | Template]:
             continue
         if found.start() > literal_from:
             pieces.append(text[literal_from : found.start()])
+        if len(inner) > LONGEST:
+            raise BadTemplate(inner[:LONGEST])
         pieces.append(parse(inner))
         literal_from = found.end()
     if literal_from < len(text):

@@ -111,12 +111,13 @@ class _Builder:
         if isinstance(top.value, list):
             top.value.append(value)
         elif top.wants_key:
-            if isinstance(value, (list, dict)):
+            if value is None or isinstance(value, (list, dict)):
                 raise _trouble("a key must be text", event)
-            if (type(value), value) in top.keys:
+            key = ("false", "true")[value] if isinstance(value, bool) else str(value)
+            if key in top.keys:
                 raise _trouble("the same key is given twice", event)
-            top.keys.add((type(value), value))
-            top.key, top.wants_key = value, False
+            top.keys.add(key)
+            top.key, top.wants_key = key, False
         else:
             top.wants_key = True
             if top.key == _MERGE:
