@@ -36,10 +36,11 @@ class Run:
         """The size of a measurement, by the kind of run."""
         return quick if self.quick else full
 
-    def best_peer(self, *names: str) -> PeerRates | None:
-        """The fastest of the named configurations that ran, by jobs processed per second."""
-        ran = [self.peers[name] for name in names if name in self.peers and self.peers[name].process_per_second]
-        return max(ran, key=lambda rates: rates.process_per_second or 0.0, default=None)
+    def reference(self, *names: str) -> tuple[float | None, str]:
+        """Jobs a second of the fastest of these configurations that ran, and its name; (None, "") when none did."""
+        rates = [(self.peers[name].process_per_second or 0.0, name) for name in names if name in self.peers]
+        fastest, name = max(rates, default=(0.0, ""))
+        return (fastest, name) if fastest else (None, "")
 
     def say(self, words: str) -> None:
         """Tell how far the run is, on standard error: standard output is for the table."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from benchmarks.children import ChildFailed
-from benchmarks.ours.installation import Installation
+
+# Runs a statement, gives its first row.
+Query = Callable[[str], tuple[Any, ...]]
 
 NOT_SUCCEEDED = "SELECT count(*) FROM executions_execution WHERE status <> 'succeeded'"
 # Events and output of an execution are one series that runs from 1 to last_seq.
@@ -22,18 +27,18 @@ SELECT (SELECT count(*) FROM executions_step WHERE status <> 'succeeded')
 LEFT = "SELECT (SELECT count(*) FROM queueing_queueentry) + (SELECT count(*) FROM queueing_assetlock)"
 
 
-def require_all_succeeded(place: Installation, executions: int) -> None:
+def require_all_succeeded(query: Query, executions: int) -> None:
     """Raise ChildFailed unless all executions, and their steps at the first try, succeeded and nothing is left over."""
-    require("executions", place.query("SELECT count(*) FROM executions_execution")[0], executions)
-    require("executions that did not succeed", place.query(NOT_SUCCEEDED)[0], 0)
-    require("steps and targets that did not succeed at once", place.query(STEPS_NOT_SUCCEEDED)[0], 0)
-    require("queue entries and locks that are left", place.query(LEFT)[0], 0)
-    require_no_gaps(place)
+    require("executions", query("SELECT count(*) FROM executions_execution")[0], executions)
+    require("executions that did not succeed", query(NOT_SUCCEEDED)[0], 0)
+    require("steps and targets that did not succeed at once", query(STEPS_NOT_SUCCEEDED)[0], 0)
+    require("queue entries and locks that are left", query(LEFT)[0], 0)
+    require_no_gaps(query)
 
 
-def require_no_gaps(place: Installation) -> None:
+def require_no_gaps(query: Query) -> None:
     """Raise ChildFailed when the events of an execution are not numbered from 1 without a gap."""
-    require("executions with a gap in their events", place.query(GAPS)[0], 0)
+    require("executions with a gap in their events", query(GAPS)[0], 0)
 
 
 def require(what: str, found: int, expected: int) -> None:

@@ -22,7 +22,7 @@ def measure(run: Run) -> list[Measurement]:
         )
         written = place.query("SELECT count(*) FROM executions_event WHERE kind = 'benchmark.event'")[0]
         require("events written", written, figures["events"])
-        require_no_gaps(place)
+        require_no_gaps(place.query)
     return [
         Measurement(
             f"durable events, {PROCESSES} processes with {EXECUTIONS} executions each",

@@ -39,7 +39,7 @@ def measure(run: Run) -> list[Measurement]:
             what="all are finished",
             child=worker,
         )
-        require_all_succeeded(place, submissions)
+        require_all_succeeded(place.query, submissions)
         median, worst, longest = place.query(WAITS)
     details = {"submissions": submissions, "pause_ms": PAUSE_MS, "p50_ms": median, "p99_ms": worst, "max_ms": longest}
     return [

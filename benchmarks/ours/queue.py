@@ -25,7 +25,7 @@ def load(run: Run, *, entries: int, batch: int, assets: int = 0) -> dict[str, An
 
 def measure(run: Run) -> list[Measurement]:
     """Batches of 10, 100 and 500; the mark is on the largest, against the fastest pgqueuer on asyncpg."""
-    asyncpg = run.best_peer(*(name for name in PEERS["pgqueuer"] if "asyncpg" in name))
+    asyncpg = run.reference(*(name for name in PEERS["pgqueuer"] if "asyncpg" in name))
     lines = []
     for batch, entries in (
         (10, run.size(20_000, 5_000)),
@@ -38,8 +38,7 @@ def measure(run: Run) -> list[Measurement]:
                 f"queue: claim + finish, batch {batch}",
                 "entries/s",
                 figures["process_per_second"],
-                asyncpg and asyncpg.process_per_second,
-                asyncpg.name if asyncpg else "",
+                *asyncpg,
                 mark=Mark(value=20_000, ratio=2) if batch == 500 else Mark(),
                 details=figures,
             )

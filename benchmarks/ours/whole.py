@@ -15,7 +15,7 @@ SELECT extract(epoch FROM max(at) FILTER (WHERE kind = 'execution.succeeded')
                         - min(at) FILTER (WHERE kind = 'execution.running'))::float, count(*)
   FROM executions_event
 """
-WORKERS = "SELECT count(*), sum(finished)::bigint FROM queueing_worker"
+WORKERS = "SELECT count(*), max(rss_bytes) / 1048576 FROM queueing_worker"
 
 
 def measure(run: Run) -> list[Measurement]:
@@ -32,26 +32,24 @@ def measure(run: Run) -> list[Measurement]:
                 child=worker,
                 every_seconds=0.1,
             )
-        require_all_succeeded(place, executions)
+        require_all_succeeded(place.query, executions)
         seconds, events = place.query(SPAN)
-        workers, finished = place.query(WORKERS)
+        workers, mebibytes = place.query(WORKERS)
     rate = executions / seconds
     details = {
         "executions": executions,
         "seconds": seconds,
         "events": events,
         "workers": workers,
-        "finished_by_their_last_beat": finished,
+        "largest_worker_rss_mib_at_a_beat": mebibytes,
     }
-    celery, q2 = run.best_peer(CELERY), run.best_peer(*PEERS["django-q2"])
     name = "whole executions: one no-op step"
     return [
         Measurement(
             f"{name}, against celery",
             "executions/s",
             rate,
-            celery and celery.process_per_second,
-            celery.name if celery else "",
+            *run.reference(CELERY),
             mark=Mark(value=5_000, ratio=3),
             details=details,
         ),
@@ -59,8 +57,7 @@ def measure(run: Run) -> list[Measurement]:
             f"{name}, against django-q2",
             "executions/s",
             rate,
-            q2 and q2.process_per_second,
-            q2.name if q2 else "",
+            *run.reference(*PEERS["django-q2"]),
             mark=Mark(ratio=10),
             details=details,
         ),
