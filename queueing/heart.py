@@ -80,8 +80,8 @@ class Heart:
             if now >= self._right_until:
                 self._body.fence("The lease could not be renewed in time.")
                 return
-            if now - self._body.loop_turned_at() > self._lease.total_seconds() / 2:
-                self._body.fence("The event loop did not turn for half a lease.")
+            if now - self._body.loop_turned_at() > self._lease.total_seconds() * 2 / 3:
+                self._body.fence("The event loop did not turn for two thirds of a lease.")
                 return
             try:
                 if now >= next_renewal:

@@ -15,6 +15,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import resource
 import signal
 import threading
 import time
@@ -141,6 +142,7 @@ class Worker:
         runner_class: Callable[..., Runner] = import_string(settings.QUEUE_RUNNER)
         self._runner = runner_class(self.registration, self.lose)
         self._heart = Heart(self.registration.worker_id, self.lease, self)
+        self._turned_at = time.monotonic()
         self._heart.start()
         began = time.monotonic()
         helpers = [asyncio.create_task(self._listen()), asyncio.create_task(self._tick())]
@@ -309,6 +311,7 @@ def work() -> str:
     """
     connection = connect("register")
     try:
+        _allow_many_files()
         registration = fleet.register(connection, settings.WORKER_CONCURRENCY)
         if registration is None:
             return "The cluster is complete."
@@ -318,6 +321,13 @@ def work() -> str:
         return "Stopped." if stop_event.is_set() else "Its shift was over."
     finally:
         connection.close()
+
+
+def _allow_many_files() -> None:
+    """Raise this process's limit of open files as far as it may go: each running command needs four."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _run(registration: Registration) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -64,11 +64,14 @@ def invocation_of(step: StepState, target: TargetState, context: TemplateContext
     try:
         inputs = render(step.planned["inputs"], context)
         assert isinstance(inputs, dict)
-        return tool.prepare(inputs, timeout_seconds=limit)
+        invocation = tool.prepare(inputs, timeout_seconds=limit)
     except UnresolvedTemplate as error:
         raise Refusal("unresolved_placeholder", str(error)) from None
     except InvalidInput as error:
         raise Refusal("invalid_input", str(error)) from None
+    if invocation.idempotent == step.planned["idempotent"]:
+        return invocation
+    return replace(invocation, idempotent=step.planned["idempotent"])  # the plan knows better than the catalog
 
 
 async def attempt(

@@ -78,4 +78,4 @@ def _of_a_stop(outcome: Outcome, reason: str, idempotent: bool, limit: float) ->
 
 @lru_cache(maxsize=500)
 def _compiled(pattern: str) -> Any:
-    return re2.compile(pattern)
+    return re2.compile(f"(?m){pattern}")  # ^ and $ are the ends of a line

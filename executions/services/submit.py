@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from executions.inventory import TenantInventory
-from executions.plans import CompiledPlan, PlanLimits, PlanRefused, compile_plan
+from executions.plans import CompiledPlan, PlanLimits, PlanRefused, Problem, compile_plan
 from executions.services.policy import Decision, decide
 from executions.services.refusals import Refused, forbidden
 from executions.states import ExecutionStatus
@@ -69,7 +69,9 @@ class Planning:
     def compile(self, document: object) -> CompiledPlan:
         """Raises Refused with every problem of the plan."""
         try:
-            return compile_plan(document, inventory=self.inventory, catalog=get_catalog(), limits=self.limits)
+            plan = compile_plan(document, inventory=self.inventory, catalog=get_catalog(), limits=self.limits)
+            _refuse_secrets(plan)
+            return plan
         except PlanRefused as refused:
             errors = [problem.as_dict() for problem in refused.problems]
             count = f"{len(errors)} problems" if len(errors) > 1 else "a problem"
@@ -112,6 +114,20 @@ class Planning:
                     f"Ask an administrator for execute_{action_class} on them, or leave them out of the plan.",
                     errors,
                 )
+
+
+def _refuse_secrets(plan: CompiledPlan) -> None:
+    """A secret that cannot be fetched is never replaced by anything else: the plan is refused. Raises PlanRefused."""
+    if plan.secret_refs:
+        raise PlanRefused(
+            Problem(
+                "secret_unavailable",
+                "steps",
+                f"The secret {reference.path} cannot be fetched: this installation has no secret store.",
+                "Leave the reference out; the target's own configuration has to hold the secret.",
+            )
+            for reference in plan.secret_refs
+        )
 
 
 def _missing_right(plan: CompiledPlan, asset_id: int, action_class: str) -> dict[str, Any]:
