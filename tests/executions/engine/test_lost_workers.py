@@ -72,19 +72,19 @@ def test_killed_workers_run_no_finished_step_again(workers: Workers, begin: Begi
     assert kills >= 3, "the workers were not killed often enough to show anything"
 
     for number, execution_id in enumerate(ids):
-        for step in Step.objects.filter(execution_id=execution_id).order_by("position"):
-            log = tmp_path / f"{number}-{step.position - 1}"
+        for done in Step.objects.filter(execution_id=execution_id).order_by("position"):
+            log = tmp_path / f"{number}-{done.position - 1}"
             seen = Counter(log.read_text().split()) if log.exists() else Counter()
-            where = f"seed {seed}: execution {execution_id}, step {step.key}, {step.status}: {seen}"
-            if step.status == "succeeded":
+            where = f"seed {seed}: execution {execution_id}, step {done.key}, {done.status}: {seen}"
+            if done.status == "succeeded":
                 assert seen["end"] >= 1, where
-                if step.key != "s2":
+                if done.key != "s2":
                     assert seen == {"begin": 1, "end": 1}, where
-            elif step.status == "unknown":
-                assert step.key != "s2", where
+            elif done.status == "unknown":
+                assert done.key != "s2", where
                 assert seen["begin"] <= 1, where
             else:
-                assert step.status == "pending", where
+                assert done.status == "pending", where
                 assert not seen, where
         assert status_of(execution_id) in ("succeeded", "needs_attention")
     unknown = Step.objects.filter(status="unknown").values_list("execution_id", flat=True)
@@ -167,7 +167,7 @@ def lease_ran_out(execution_id: int) -> bool:
             "SELECT count(*) FROM queueing_queueentry WHERE execution_id = %s AND lease_expires_at > clock_timestamp()",
             [execution_id],
         )
-        return cursor.fetchone() == (0,)
+        return bool(cursor.fetchone() == (0,))
 
 
 def is_running(pid: int) -> bool:
