@@ -1,3 +1,11 @@
-from django.urls import URLPattern, URLResolver
+"""Where everything is."""
 
-urlpatterns: list[URLPattern | URLResolver] = []
+from django.contrib import admin
+from django.urls import URLPattern, URLResolver, include, path
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("admin/", admin.site.urls),
+    path("api/", include("executions.api.urls")),
+    path("", include("monitoring.urls")),
+    path("", include("executions.urls")),
+]

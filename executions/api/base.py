@@ -1,0 +1,81 @@
+"""What all calls share: who may call, what they are answered with, and how a row is looked up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.parsers import BaseParser
+from rest_framework.permissions import BasePermission, IsAuthenticated
+from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from executions.api.authentication import SessionAuthentication, TokenAuthentication
+from executions.api.problems import ApiProblem
+from executions.api.reading import JsonBody, YamlBody
+from executions.models import Execution, ExecutionQuerySet
+from safety.models import User
+from safety.rbac import can_operate
+
+
+class TakeTheFirst(BaseContentNegotiation):
+    """Answers are JSON whatever Accept says; the few that can be text look at it themselves."""
+
+    def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser:
+        return next(iter(parsers))
+
+    def select_renderer(
+        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        first = next(iter(renderers))
+        return first, first.media_type or "application/json"
+
+
+class ApiView(APIView):
+    """A call under /api/v1/: needs a token or a session, speaks JSON, refuses with problem+json."""
+
+    authentication_classes: Any = (TokenAuthentication, SessionAuthentication)
+    permission_classes: Any = (IsAuthenticated,)
+    parser_classes = (JsonBody, YamlBody)
+    renderer_classes = (JSONRenderer,)
+    content_negotiation_class = TakeTheFirst
+
+
+class Operates(BasePermission):
+    """Operators and administrators only."""
+
+    message = "This is for the operator and admin roles."
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return isinstance(request.user, User) and can_operate(request.user)
+
+
+class OperatorsView(ApiView):
+    """A call for operators."""
+
+    permission_classes = (IsAuthenticated, Operates)
+
+
+def caller(request: Request) -> User:
+    """The user that the token or session belongs to."""
+    user = request.user
+    assert isinstance(user, User)  # IsAuthenticated let it pass
+    return user
+
+
+def visible(request: Request) -> ExecutionQuerySet:
+    """The executions that the caller may see."""
+    return Execution.objects.visible_to(caller(request))
+
+
+def no_execution(execution_id: int) -> ApiProblem:
+    """The refusal for an execution that is not there, or belongs to another tenant: the two look the same."""
+    return ApiProblem("not_found", f"There is no execution {execution_id}.")
+
+
+def checked(request: Request, execution_id: int) -> None:
+    """Refuse with 404 unless the caller may see the execution."""
+    if not visible(request).filter(pk=execution_id).exists():
+        raise no_execution(execution_id)

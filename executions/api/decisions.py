@@ -1,0 +1,138 @@
+"""What people decide about an execution: cancel, approve, reject, retry, resolve."""
+
+from __future__ import annotations
+
+from django.http import HttpResponse
+from rest_framework.request import Request
+
+from executions import services
+from executions.api.answers import answer
+from executions.api.base import ApiView, caller
+from executions.api.bodies import DecisionBody, ReasonBody, ResolveBody, RetryBody
+from executions.api.detail import links
+from executions.api.reading import read_body
+from executions.api.schema import call
+from executions.api.shapes import AcceptedExecution, Status
+from executions.api.submissions import EXAMPLE_ACCEPTED, accepted_as_json
+
+
+def _status(execution_id: int, status: str) -> HttpResponse:
+    return answer({"id": execution_id, "status": status, "links": links(execution_id)})
+
+
+class CancelView(ApiView):
+    """Stop it."""
+
+    @call(
+        "executions_cancel",
+        "Cancel an execution",
+        tag="decisions",
+        description="What waits is cancelled at once; what runs is asked to stop within a second, and is `cancelling` "
+        "until its worker confirmed it. Asking again changes nothing.",
+        takes=ReasonBody,
+        gives=Status,
+        refuses=("not_found", "forbidden", "already_final", "busy"),
+        example={"reason": "Wrong machines"},
+        answer={"id": 4711, "status": "cancelling", "links": links(4711)},
+    )
+    def post(self, request: Request, execution_id: int) -> HttpResponse:
+        body = ReasonBody.model_validate(read_body(request))
+        return _status(execution_id, services.cancel(execution_id, by=caller(request), reason=body.reason))
+
+
+class ApproveView(ApiView):
+    """Let it run."""
+
+    @call(
+        "executions_approve",
+        "Approve an execution",
+        tag="decisions",
+        description="The last approval that is needed puts it into the queue. Nobody approves what they asked for.",
+        takes=DecisionBody,
+        gives=Status,
+        refuses=(
+            "not_found",
+            "forbidden",
+            "self_approval",
+            "not_waiting_for_approval",
+            "already_decided",
+            "approval_expired",
+        ),
+        example={"comment": "Looked at the targets"},
+        answer={"id": 4711, "status": "queued", "links": links(4711)},
+    )
+    def post(self, request: Request, execution_id: int) -> HttpResponse:
+        body = DecisionBody.model_validate(read_body(request))
+        comment = body.comment or body.reason
+        return _status(execution_id, services.approve(execution_id, by=caller(request), comment=comment))
+
+
+class RejectView(ApiView):
+    """Do not let it run."""
+
+    @call(
+        "executions_reject",
+        "Reject an execution",
+        tag="decisions",
+        takes=DecisionBody,
+        gives=Status,
+        refuses=(
+            "not_found",
+            "forbidden",
+            "self_approval",
+            "not_waiting_for_approval",
+            "already_decided",
+            "approval_expired",
+        ),
+        example={"comment": "Not in the office hours"},
+        answer={"id": 4711, "status": "rejected", "links": links(4711)},
+    )
+    def post(self, request: Request, execution_id: int) -> HttpResponse:
+        body = DecisionBody.model_validate(read_body(request))
+        comment = body.comment or body.reason
+        return _status(execution_id, services.reject(execution_id, by=caller(request), comment=comment))
+
+
+class RetryView(ApiView):
+    """Once more."""
+
+    @call(
+        "executions_retry",
+        "Retry an ended execution as a new one",
+        tag="decisions",
+        description="The new execution names the old one as its `parent`. It begins with the steps that did not "
+        "succeed, on the targets where they did not, or with `from_start` with everything.",
+        takes=RetryBody,
+        gives=AcceptedExecution,
+        status=202,
+        refuses=("not_found", "forbidden", "not_final", "nothing_to_retry", "invalid_plan", "draining"),
+        example={"reason": "The disk was full", "from_start": False},
+        answer=EXAMPLE_ACCEPTED,
+    )
+    def post(self, request: Request, execution_id: int) -> HttpResponse:
+        body = RetryBody.model_validate(read_body(request))
+        accepted = services.retry(execution_id, by=caller(request), reason=body.reason, from_start=body.from_start)
+        headers = {"Location": links(accepted.execution_id)["self"]}
+        return answer({**accepted_as_json(accepted), "parent": execution_id}, 202, headers)
+
+
+class ResolveView(ApiView):
+    """Say what nobody but a person can know."""
+
+    @call(
+        "executions_resolve",
+        "Say what became of a step whose outcome is unknown",
+        tag="decisions",
+        description="For an execution that needs attention. When no step is unknown any more it goes on by itself.",
+        takes=ResolveBody,
+        gives=Status,
+        refuses=("not_found", "forbidden", "not_waiting"),
+        example={"step": "restart", "as": "succeeded", "reason": "systemctl status shows it restarted at 14:03"},
+        answer={"id": 4711, "status": "queued", "links": links(4711)},
+    )
+    def post(self, request: Request, execution_id: int) -> HttpResponse:
+        body = ResolveBody.model_validate(read_body(request))
+        status = services.resolve(
+            execution_id, by=caller(request), step=body.step, outcome=body.outcome, reason=body.reason
+        )
+        return _status(execution_id, status)

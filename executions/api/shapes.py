@@ -1,0 +1,336 @@
+"""What the calls answer, as types: the schema is made of them, and the tests hold the answers against it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from executions.models import Connection
+from executions.states import ExecutionStatus, StepStatus
+from queueing.models import DeadLetterState, DeadReason, WorkerState
+from safety.models import ActionClass, SlaClass
+
+
+class Shape(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class ErrorEntry(Shape):
+    """One thing that is wrong, and what to do about it."""
+
+    code: str
+    path: str
+    message: str
+    how_to_fix: str
+
+
+class ProblemDetails(Shape):
+    """RFC 9457. `type` names a page that explains the code."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    how_to_fix: str
+    instance: str
+    errors: list[ErrorEntry]
+
+
+class AcceptedExecution(Shape):
+    """The execution was taken in, and is kept whatever happens."""
+
+    id: int
+    status: ExecutionStatus
+    approval_level: int
+    sla_class: SlaClass
+    links: dict[str, str]
+
+
+class BatchAnswer(Shape):
+    """The answer to one plan of a batch: an accepted execution (200, 202) or a problem, by `status_code`."""
+
+    status_code: int
+
+
+class BatchAnswers(Shape):
+    results: list[BatchAnswer]
+
+
+class Preview(Shape):
+    """What a submit would do; when not `acceptable`, `errors` says why and the rest may be absent."""
+
+    acceptable: bool
+    errors: list[ErrorEntry]
+    title: str = ""
+    plan_hash: str = ""
+    action_class: ActionClass = ActionClass.READ
+    sla_class: SlaClass = SlaClass.FAST
+    approval_level: int = 0
+    approvals_needed: int = 0
+    timeouts: dict[str, int] = {}
+    locks: list[dict[str, Any]] = []
+    permissions: list[dict[str, Any]] = []
+    steps: list[dict[str, Any]] = []
+    not_checked: list[str] = []
+
+
+class ExecutionSummary(Shape):
+    """An execution in a list."""
+
+    id: int
+    title: str
+    status: ExecutionStatus
+    final: bool
+    status_reason: str
+    error_code: str | None
+    actor: str
+    action_class: ActionClass
+    sla_class: SlaClass
+    approval_level: int
+    priority: int
+    environment: str
+    reason: str
+    tags: list[str]
+    trace_id: str
+    plan_hash: str
+    parent: int | None
+    created_at: datetime
+    not_before: datetime | None
+    approval_expires_at: datetime | None
+    started_at: datetime | None
+    deadline_at: datetime | None
+    finished_at: datetime | None
+    duration_seconds: float | None
+    last_seq: int
+    links: dict[str, str]
+
+
+class TargetState(Shape):
+    """A step on one target. `stdout` and `stderr` are the end of each, `more_output` says that there is more."""
+
+    target: str | None
+    step_target: int
+    asset: int | None
+    status: StepStatus
+    attempt: int
+    exit_code: int | None
+    error_code: str | None
+    error: str | None
+    stdout: str
+    stderr: str
+    stdout_bytes: int
+    stderr_bytes: int
+    truncated: bool
+    more_output: bool
+    stop_confirmed: bool | None
+    data: Any
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class StepState(Shape):
+    """A step: `id` is the plan's own, `step` the number of its row."""
+
+    id: str
+    step: int
+    position: int
+    kind: str
+    tool: str
+    description: str
+    status: StepStatus
+    error_code: str | None
+    error: str | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    targets: list[TargetState]
+
+
+class ExecutionDetail(ExecutionSummary):
+    """The whole of an execution."""
+
+    tenant: str
+    time_limits: dict[str, int]
+    approvals: list[dict[str, Any]]
+    errors: list[ErrorEntry]
+    steps: list[StepState]
+
+
+class Page(Shape):
+    """One page of a list; `next` and `previous` are links, or null."""
+
+    next: str | None
+    previous: str | None
+
+
+class ExecutionPage(Page):
+    results: list[ExecutionSummary]
+
+
+class Steps(Shape):
+    results: list[StepState]
+
+
+class FeedItem(Shape):
+    """An event, or a piece of output (`kind` is output)."""
+
+    seq: int
+    at: datetime
+    kind: str
+    actor: str
+    reason: str
+    data: dict[str, Any]
+
+
+class Feed(Shape):
+    """Events and output after a cursor. Ask again with `after=next_after`; `complete`: nothing will come any more."""
+
+    results: list[FeedItem]
+    more: bool
+    next_after: int
+    last_seq: int
+    complete: bool
+    next: str | None
+
+
+class OutputPiece(Shape):
+    seq: int
+    at: datetime
+    step: str
+    target: str | None
+    step_target: int
+    stream: Literal["stdout", "stderr"]
+    text: str
+
+
+class Output(Shape):
+    """Output after a cursor."""
+
+    results: list[OutputPiece]
+    more: bool
+    next_after: int
+    complete: bool
+    next: str | None
+
+
+class Status(Shape):
+    """What became of it."""
+
+    id: int
+    status: ExecutionStatus
+    links: dict[str, str]
+
+
+class DeadLetterEntry(Shape):
+    """An execution that waits for a person."""
+
+    id: int
+    execution: int
+    reason: DeadReason
+    advice: str
+    error: str
+    attempts: int
+    state: DeadLetterState
+    created_at: datetime
+    closed_at: datetime | None
+    closed_by: str
+    close_reason: str
+    links: dict[str, str]
+
+
+class DeadLetterPage(Page):
+    results: list[DeadLetterEntry]
+
+
+class DeadLetterOutcome(Shape):
+    """requeued, discarded, moved_on (somebody was faster), unknown_outcome (resolve it first), forbidden, matched."""
+
+    id: int
+    outcome: str
+
+
+class DeadLetterOutcomes(Shape):
+    """An outcome for each entry; `more` says that the filter selects further ones."""
+
+    matched: int
+    counts: dict[str, int]
+    results: list[DeadLetterOutcome]
+    more: bool
+    dry_run: bool
+
+
+class WorkerShape(Shape):
+    """A worker process. `silent`: it has not beaten within the time of a lease."""
+
+    id: int
+    host: str
+    pid: int
+    state: WorkerState
+    version: str
+    slots: int
+    running: int
+    finished: int
+    rss_bytes: int
+    started_at: datetime
+    last_beat_at: datetime
+    silent: bool
+    note: str
+
+
+class Workers(Shape):
+    results: list[WorkerShape]
+
+
+class QueueState(Shape):
+    """`depth`: entries that wait; `waiting_seconds`: the longest wait among those that could start."""
+
+    depth: int
+    waiting_seconds: float
+    by_state: dict[str, int]
+    oldest: dict[str, Any] | None
+    dead_letters: int
+    draining: bool
+    changed_at: datetime | None
+    changed_by: str
+    reason: str
+    workers: list[WorkerShape]
+
+
+class AssetShape(Shape):
+    id: int
+    name: str
+    connection: Connection
+    groups: list[str]
+
+
+class ToolShape(Shape):
+    """A tool of the catalog."""
+
+    name: str
+    summary: str
+    also_known_as: list[str]
+    connector: str
+    action_class: str
+    needs_target: bool
+    idempotent: bool
+    irreversible: bool
+    production_safe: bool
+    default_timeout_seconds: float
+    estimated_duration: float
+    max_output_bytes: int
+    parameters: list[dict[str, Any]]
+
+
+class Tools(Shape):
+    results: list[ToolShape]
+
+
+class CodeShape(Shape):
+    """What a code of a problem means."""
+
+    code: str
+    status: int
+    title: str
+    way_out: str

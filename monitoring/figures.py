@@ -1,0 +1,125 @@
+"""Figures derived from the database when they are asked for: right for any number of processes.
+
+One that cannot be read in time is left out: no data, never 0.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connection, transaction
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from executions.states import ExecutionStatus
+from queueing.models import DeadReason, EntryState, WorkerState
+
+logger = logging.getLogger(__name__)
+
+MOST_MILLISECONDS = 2000  # of one statement: a scrape must not become a load of its own
+
+EXECUTIONS = "SELECT status, count(*) FROM executions_execution GROUP BY status"
+QUEUE = """
+SELECT state, count(*), coalesce(extract(epoch FROM statement_timestamp() - min(available_at)), 0)::float
+  FROM queueing_queueentry GROUP BY state
+"""
+DEAD_LETTERS = "SELECT reason, count(*) FROM queueing_deadletter WHERE state = 'open' GROUP BY reason"
+WORKERS = """
+SELECT state, count(*), coalesce(sum(slots), 0), coalesce(sum(running), 0),
+       count(*) FILTER (WHERE last_beat_at > statement_timestamp() - make_interval(secs => %s))
+  FROM queueing_worker WHERE stopped_at IS NULL GROUP BY state
+"""
+DRAINING = "SELECT 'draining', coalesce(bool_or(draining), false)::int FROM queueing_queuecontrol"
+
+# The first column is a label, the others are numbers.
+Row = tuple[str, list[float]]
+
+
+class DatabaseFigures(Collector):
+    """Executions by status, the queue, the DLQ and the workers, at the moment of the scrape."""
+
+    def collect(self) -> Iterable[Metric]:
+        seconds = GaugeMetricFamily(
+            "opsconductor_scrape_seconds", "Time that reading a group of figures took", labels=["group"]
+        )
+        failed = GaugeMetricFamily(
+            "opsconductor_scrape_failed", "1 when a group of figures could not be read", labels=["group"]
+        )
+        groups: dict[str, Callable[[], list[Metric]]] = {
+            "executions": _executions,
+            "queue": _queue,
+            "dead_letters": _dead_letters,
+            "workers": _workers,
+        }
+        for name, read in groups.items():
+            began = time.perf_counter()
+            try:
+                yield from read()
+                failed.add_metric([name], 0)
+            except (DatabaseError, InterfaceError) as fault:
+                logger.warning("The figures of %s could not be read: %s", name, type(fault.__cause__ or fault).__name__)
+                failed.add_metric([name], 1)
+            seconds.add_metric([name], time.perf_counter() - began)
+        yield seconds
+        yield failed
+
+
+def _rows(sql: str, *values: float) -> list[Row]:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL statement_timeout = {MOST_MILLISECONDS}")
+        cursor.execute(sql, values)
+        return [(label, [float(number) for number in numbers]) for label, *numbers in cursor.fetchall()]
+
+
+def _gauge(name: str, help_text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, help_text, value=value)
+
+
+def _by(name: str, help_text: str, label: str, values: Iterable[str], rows: list[Row]) -> Metric:
+    """One sample for each of `values`, 0 where the database has none."""
+    counts = {row_label: numbers[0] for row_label, numbers in rows}
+    metric = GaugeMetricFamily(name, help_text, labels=[label])
+    for value in values:
+        metric.add_metric([value], counts.get(value, 0.0))
+    return metric
+
+
+def _executions() -> list[Metric]:
+    rows = _rows(EXECUTIONS)
+    return [_by("opsconductor_executions", "Executions by status", "status", ExecutionStatus.values, rows)]
+
+
+def _queue() -> list[Metric]:
+    rows = _rows(QUEUE)
+    waits = [numbers[1] for state, numbers in rows if state in (EntryState.READY, EntryState.BLOCKED)]
+    depth = sum(numbers[0] for state, numbers in rows if state != EntryState.LEASED)
+    ((_, (draining,)),) = _rows(DRAINING)
+    return [
+        _by("opsconductor_queue_entries", "Queue entries by state", "state", EntryState.values, rows),
+        _gauge("opsconductor_queue_depth", "Queue entries that wait", depth),
+        _gauge(
+            "opsconductor_queue_waiting_seconds", "The longest wait among entries that could start", max([0.0, *waits])
+        ),
+        _gauge("opsconductor_queue_draining", "1 while the queue drains", draining),
+    ]
+
+
+def _dead_letters() -> list[Metric]:
+    rows = _rows(DEAD_LETTERS)
+    return [_by("opsconductor_dead_letters", "Open DLQ entries by reason", "reason", DeadReason.values, rows)]
+
+
+def _workers() -> list[Metric]:
+    rows = _rows(WORKERS, settings.LEASE.total_seconds())
+    states = [WorkerState.ACTIVE.value, WorkerState.DRAINING.value]
+    total, slots, running, beating = (sum(numbers[column] for _, numbers in rows) for column in range(4))
+    return [
+        _by("opsconductor_workers", "Workers that have not ended, by state", "state", states, rows),
+        _gauge("opsconductor_workers_beating", "Workers that beat within the time of a lease", beating),
+        _gauge("opsconductor_workers_silent", "Workers that have not ended and did not beat", total - beating),
+        _gauge("opsconductor_worker_slots", "Executions that workers can run at once", slots),
+        _gauge("opsconductor_worker_running", "Executions that workers run", running),
+    ]

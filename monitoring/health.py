@@ -1,0 +1,143 @@
+"""Is this installation fit to work? Each check says so with a reason, a time and how long it took.
+
+`pass` is well, `warn` is worth a look but no reason to send nobody here, `fail` is. A hung worker is not healthy: what
+counts is when a worker last gave a sign of life, by the database's clock, not that its process exists.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connection
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
+
+from queueing.control import is_draining
+from queueing.models import EntryState, QueueControl, QueueEntry
+
+PASS, WARN, FAIL = "pass", "warn", "fail"
+_MOST_NAMED = 5
+
+WORKERS = """
+SELECT host, pid, extract(epoch FROM statement_timestamp() - last_beat_at)::float
+  FROM queueing_worker WHERE stopped_at IS NULL ORDER BY last_beat_at LIMIT 1000
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one check found. `duration_ms`: milliseconds that it took."""
+
+    name: str
+    status: str
+    reason: str
+    checked_at: datetime
+    duration_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What all checks found; `status` is the worst of them."""
+
+    status: str
+    checks: tuple[Check, ...]
+
+    @property
+    def ready(self) -> bool:
+        return self.status != FAIL
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON ready but for the times, which are datetimes in UTC."""
+        return {
+            "status": self.status,
+            "version": settings.VERSION,
+            "reasons": [f"{check.name}: {check.reason}" for check in self.checks if check.status != PASS],
+            "checks": [asdict(check) for check in self.checks],
+        }
+
+
+Verdict = tuple[str, str]
+
+
+def process_health() -> Health:
+    """Whether this process answers: nothing else is looked at, so that a database in trouble does not restart it."""
+    return _judge({"process": lambda: (PASS, "It answers.")})
+
+
+def readiness() -> Health:
+    """Whether this installation can take in plans and carry them out."""
+    return _judge({"database": database, "migrations": migrations, "queue": queue, "workers": workers})
+
+
+def database() -> Verdict:
+    """Whether the database answers, and takes writes."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_is_in_recovery(), current_setting('transaction_read_only')")
+        in_recovery, read_only = cursor.fetchone() or (False, "off")
+    if in_recovery or read_only == "on":
+        return FAIL, "The database takes no writes: it is a standby, or was made read-only."
+    return PASS, "It answers and takes writes."
+
+
+def migrations() -> Verdict:
+    """Whether every migration of this release is applied: an app's last one is only after all of its others."""
+    missing = sorted(known_migrations() - set(MigrationRecorder(connection).applied_migrations()))
+    if missing:
+        named = ", ".join(f"{app}.{name}" for app, name in missing[:_MOST_NAMED])
+        return FAIL, f"{len(missing)} migrations are not applied ({named}): run `manage.py migrate`."
+    return PASS, "All are applied."
+
+
+@cache
+def known_migrations() -> frozenset[tuple[str, str]]:
+    """The last migration of each app of this release: they do not change while a process lives."""
+    return frozenset(MigrationLoader(None, ignore_no_migrations=True).graph.leaf_nodes())
+
+
+def queue() -> Verdict:
+    """Whether the queue can be read and is open."""
+    if not QueueControl.objects.exists():
+        return FAIL, "The queue's control row is missing: run `manage.py migrate`."
+    if is_draining():
+        return WARN, "It is draining: nothing is taken in until an operator resumes it."
+    waiting = QueueEntry.objects.exclude(state=EntryState.LEASED).count()
+    return PASS, f"It is open; {waiting} entries wait."
+
+
+def workers() -> Verdict:
+    """Whether workers give signs of life within the time of a lease."""
+    with connection.cursor() as cursor:
+        cursor.execute(WORKERS)
+        rows = cursor.fetchall()
+    if not rows:
+        return FAIL, "No worker is running: start `make serve` or `manage.py worker`."
+    limit = settings.LEASE.total_seconds()
+    silent = [(f"{host}/{pid}", age) for host, pid, age in rows if age > limit]
+    told = ", ".join(f"{name} for {age:.0f} s" for name, age in silent[:_MOST_NAMED])
+    if len(silent) == len(rows):
+        return FAIL, f"No worker gives a sign of life; silent: {told}."
+    if silent:
+        return WARN, f"{len(silent)} of {len(rows)} workers are silent: {told}."
+    return PASS, f"{len(rows)} beat."
+
+
+def _judge(checks: dict[str, Callable[[], Verdict]]) -> Health:
+    found = tuple(_run(name, check) for name, check in checks.items())
+    worst = max((check.status for check in found), key=(PASS, WARN, FAIL).index)
+    return Health(worst, found)
+
+
+def _run(name: str, check: Callable[[], Verdict]) -> Check:
+    began = time.perf_counter()
+    try:
+        status, reason = check()
+    except (DatabaseError, InterfaceError) as fault:
+        status, reason = FAIL, f"The database does not answer ({type(fault.__cause__ or fault).__name__})."
+    duration = (time.perf_counter() - began) * 1000
+    return Check(name, status, reason, datetime.now(UTC), round(duration, 3))
