@@ -42,21 +42,20 @@ def measured(application: Application) -> Application:
     return with_measure
 
 
+# django-stubs knows of views only: channels routes ASGI applications with the same `path`.
+SOCKETS: dict[str, Any] = {
+    "ws/executions/": list_socket,
+    "ws/executions/<int:execution_id>/": execution_socket,
+    "<path:rest>": no_such_socket,
+    "": no_such_socket,
+}
+
 application = ProtocolTypeRouter(
     {
         "http": http,
         "websocket": measured(
             CookieMiddleware(
-                SessionMiddleware(
-                    URLRouter(
-                        [
-                            path("ws/executions/", list_socket),
-                            path("ws/executions/<int:execution_id>/", execution_socket),
-                            path("<path:rest>", no_such_socket),
-                            path("", no_such_socket),
-                        ]
-                    )
-                )
+                SessionMiddleware(URLRouter([path(route, application) for route, application in SOCKETS.items()]))
             )
         ),
     }

@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -86,7 +86,9 @@ class Hub:
                     connections["default"].close()
                 event.wait(min(left, 5.0))
 
-    async def changes(self, execution_id: int, *, refresh_seconds: float = REFRESH_SECONDS) -> AsyncIterator[int]:
+    async def changes(
+        self, execution_id: int, *, refresh_seconds: float = REFRESH_SECONDS
+    ) -> AsyncGenerator[int, None]:
         """Yield the generation at once, after each news (several may be one), and every `refresh_seconds`.
 
         Read after each yield until nothing is left. Close it (contextlib.aclosing) when done.
@@ -106,7 +108,7 @@ class Hub:
                     # Nobody said anything: what others read before must not pass for fresh.
                     self._advance({execution_id})
 
-    async def moved(self, *, gather_seconds: float) -> AsyncIterator[set[int] | None]:
+    async def moved(self, *, gather_seconds: float) -> AsyncGenerator[set[int] | None, None]:
         """Yield the executions that moved since the last time, of all tenants; None: perhaps all of them.
 
         Waits `gather_seconds` after the first news, so that a burst is one answer.
@@ -177,16 +179,17 @@ class Hub:
 def _connect() -> psycopg.Connection[Any]:
     """Open a connection of its own: a listener cannot share one, nor come from the pool."""
     database = connections["default"].settings_dict
-    options = {key: value for key, value in database["OPTIONS"].items() if key != "pool"}
     named = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
-    parameters = {key: database[name] for key, name in named.items() if database[name]}
-    return psycopg.connect(
-        **{"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "connect_timeout": 10},
-        **parameters,
-        **options,
-        autocommit=True,
-        application_name="opsconductor live",
-    )
+    parameters: dict[str, Any] = {
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "connect_timeout": 10,
+        "application_name": "opsconductor live",
+        **{key: value for key, value in database["OPTIONS"].items() if key != "pool"},
+        **{key: database[name] for key, name in named.items() if database[name]},
+    }
+    return psycopg.connect(**parameters, autocommit=True)
 
 
 def _parse(payload: str) -> set[int] | None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from executions.live.feed import aread_page
 from executions.live.viewers import Sight, Viewer, alook
@@ -36,10 +36,12 @@ class SharedReads:
         self._results: dict[tuple[int, Hashable], tuple[int, Hashable, asyncio.Future[Any]]] = {}
 
     async def messages(self, execution_id: int, after: int, generation: int) -> Messages:
-        return await self._get((execution_id, "feed"), after, generation, lambda: _messages(execution_id, after))
+        key = (execution_id, "feed")
+        return cast(Messages, await self._get(key, after, generation, lambda: _messages(execution_id, after)))
 
     async def sight(self, execution_id: int, viewer: Viewer, generation: int) -> Sight | None:
-        return await self._get((execution_id, viewer), None, generation, lambda: alook(viewer, execution_id))
+        key = (execution_id, viewer)
+        return cast("Sight | None", await self._get(key, None, generation, lambda: alook(viewer, execution_id)))
 
     def forget(self, execution_id: int, viewer: Viewer) -> None:
         """Drop what was kept for a viewer who left, and the newest page: the next who wants it reads again."""

@@ -130,7 +130,7 @@ def _take(execution: Execution, count: int) -> int:
             "UPDATE executions_execution SET last_seq = last_seq + %s WHERE id = %s RETURNING last_seq",
             [count, execution.pk],
         )
-        return cursor.fetchone()[0]
+        return int(cursor.fetchone()[0])
 
 
 def _asset(tenant: Tenant, name: str) -> Asset:

@@ -50,9 +50,12 @@ def receive_until(socket: ClientConnection, kind: str) -> list[Any]:
 
 
 def close_code(socket: ClientConnection) -> int:
-    with socket, pytest.raises(ConnectionClosed):
+    def read_all() -> None:
         while True:
             socket.recv(timeout=10)
+
+    with socket, pytest.raises(ConnectionClosed):
+        read_all()
     assert socket.close_code is not None
     return socket.close_code
 

@@ -1,0 +1,121 @@
+"""What people do from the pages: each a POST that calls a verb, says what came of it, and goes back to the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.views.decorators.http import require_POST
+
+from executions import services
+from executions.pages.views import page, signed_in, visible
+from executions.services import Refused
+from queueing.models import DeadLetter
+
+Answer = str | tuple[str, int]  # what to say, or that with the execution to go to
+
+
+def _do(request: HttpRequest, execution_id: int, verb: Callable[[], Answer]) -> HttpResponse:
+    visible(request, execution_id)
+    goal = execution_id
+    try:
+        answer = verb()
+    except Refused as refused:
+        messages.error(request, f"{refused.message} {refused.how_to_fix}".strip())
+        for error in refused.errors[:5]:
+            messages.error(request, f"{error.get('path', '')}: {error.get('message', '')}".lstrip(": "))
+    else:
+        said, goal = (answer, execution_id) if isinstance(answer, str) else answer
+        messages.success(request, said)
+    return redirect("executions:detail", goal)
+
+
+@page
+@require_POST
+def cancel(request: HttpRequest, execution_id: int) -> HttpResponse:
+    def verb() -> str:
+        status = services.cancel(execution_id, by=signed_in(request), reason=request.POST.get("reason", "").strip())
+        return "It is cancelled." if status == "cancelled" else "Its worker is stopping it."
+
+    return _do(request, execution_id, verb)
+
+
+@page
+@require_POST
+def approve(request: HttpRequest, execution_id: int) -> HttpResponse:
+    def verb() -> str:
+        status = services.approve(execution_id, by=signed_in(request), comment=request.POST.get("comment", "").strip())
+        return "Approved: it is in the queue." if status == "queued" else "Approved. Another approval is needed."
+
+    return _do(request, execution_id, verb)
+
+
+@page
+@require_POST
+def reject(request: HttpRequest, execution_id: int) -> HttpResponse:
+    def verb() -> str:
+        services.reject(execution_id, by=signed_in(request), comment=request.POST.get("comment", "").strip())
+        return "Rejected: it will not run."
+
+    return _do(request, execution_id, verb)
+
+
+@page
+@require_POST
+def retry(request: HttpRequest, execution_id: int) -> HttpResponse:
+    def verb() -> tuple[str, int]:
+        accepted = services.retry(
+            execution_id,
+            by=signed_in(request),
+            reason=request.POST.get("reason", "").strip(),
+            from_start=request.POST.get("from_start") == "1",
+        )
+        return f"This is the retry of #{execution_id}.", accepted.execution_id
+
+    return _do(request, execution_id, verb)
+
+
+@page
+@require_POST
+def resolve(request: HttpRequest, execution_id: int) -> HttpResponse:
+    def verb() -> str:
+        status = services.resolve(
+            execution_id,
+            by=signed_in(request),
+            step=request.POST.get("step", ""),
+            outcome=request.POST.get("as", ""),
+            reason=request.POST.get("reason", "").strip(),
+        )
+        return "Noted: it goes on from there." if status == "queued" else "Noted. Another step waits for an answer."
+
+    return _do(request, execution_id, verb)
+
+
+@page
+@require_POST
+def dead_letter(request: HttpRequest, execution_id: int) -> HttpResponse:
+    """Requeue or discard the open DLQ entry of the execution."""
+
+    def verb() -> str:
+        user, reason = signed_in(request), request.POST.get("reason", "").strip()
+        entries = DeadLetter.objects.filter(execution_id=execution_id, tenant_id=user.tenant_id, state="open")
+        ids = list(entries.values_list("pk", flat=True))
+        if request.POST.get("do") == "discard":
+            outcomes = services.discard_dead_letters(ids, by=user, reason=reason)
+        else:
+            outcomes = services.requeue_dead_letters(ids, by=user, reason=reason)
+        outcome = next(iter(outcomes.values()), "moved_on")
+        said = {
+            "requeued": "It is in the queue again.",
+            "discarded": "Given up: it ended as failed.",
+            "forbidden": "You may not decide that.",
+            "unknown_outcome": "Say first what became of the steps whose outcome is unknown.",
+        }
+        if outcome not in ("requeued", "discarded"):
+            text = said.get(outcome, "Somebody else has decided already.")
+            raise Refused(outcome, text, "", status=409)
+        return said[outcome]
+
+    return _do(request, execution_id, verb)

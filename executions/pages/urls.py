@@ -1,0 +1,24 @@
+"""Addresses of the pages, under /executions/."""
+
+from django.urls import path
+
+from executions.pages import actions, submitting, views
+
+app_name = "executions"
+
+urlpatterns = [
+    path("", views.executions, name="list"),
+    path("new/", submitting.new, name="new"),
+    path("assets/", views.assets, name="assets"),
+    path("<int:execution_id>/", views.execution, name="detail"),
+    path("<int:execution_id>/fragments/", views.fragments, name="fragments"),
+    path("<int:execution_id>/hosts/", views.hosts, name="hosts"),
+    path("<int:execution_id>/feed/", views.feed, name="feed"),
+    path("<int:execution_id>/log/", views.log, name="log"),
+    path("<int:execution_id>/cancel/", actions.cancel, name="cancel"),
+    path("<int:execution_id>/approve/", actions.approve, name="approve"),
+    path("<int:execution_id>/reject/", actions.reject, name="reject"),
+    path("<int:execution_id>/retry/", actions.retry, name="retry"),
+    path("<int:execution_id>/resolve/", actions.resolve, name="resolve"),
+    path("<int:execution_id>/dead-letter/", actions.dead_letter, name="dead_letter"),
+]

@@ -1,0 +1,176 @@
+"""The pages people read: the list, an execution, the assets."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, cast
+
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from executions.live.feed import aread_page, read_page
+from executions.models import Asset, Execution, ExecutionPlan
+from executions.pages.listing import Listing
+from executions.pages.looks import LOOKS
+from executions.pages.overview import Overview, hosts_table
+from executions.pages.plan_view import plan_steps
+from queueing.models import AssetLock
+from safety import rbac
+from safety.models import User
+
+P = ParamSpec("P")
+View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
+
+FRAGMENTS = ("header", "strip", "rail", "waterfall", "audit", "cancel")
+FEED_LIMIT = 5000
+
+# No inline script or style anywhere, nothing from elsewhere.
+POLICY = (
+    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self';"
+    " frame-ancestors 'none'"
+)
+
+
+def page(view: View[P]) -> View[P]:
+    """Sign-in first; and the browser runs nothing but our own files."""
+
+    @wraps(view)
+    def with_policy(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+        response = view(request, *args, **kwargs)
+        response.headers.setdefault("Content-Security-Policy", POLICY)
+        response.headers.setdefault("Referrer-Policy", "same-origin")
+        return response
+
+    return cast("View[P]", login_required(with_policy))
+
+
+def signed_in(request: HttpRequest) -> User:
+    """Return the user of a request that `page` has let through."""
+    return cast(User, request.user)
+
+
+def visible(request: HttpRequest, execution_id: int) -> Execution:
+    """Return the execution if the user may see it; raises Http404 otherwise."""
+    rows = Execution.objects.visible_to(signed_in(request)).select_related("actor", "parent")
+    execution = rows.filter(pk=execution_id).first()
+    if execution is None:
+        raise Http404("There is no such execution, or it is not for you to see.")
+    return execution
+
+
+@page
+@require_GET
+def executions(request: HttpRequest) -> HttpResponse:
+    """The list; with `fragment` only its changing part."""
+    listing = Listing(signed_in(request), request.GET)
+    template = "executions/_list.html" if "fragment" in request.GET else "executions/list.html"
+    return render(request, template, {"listing": listing, "nav": "executions"})
+
+
+@page
+@require_GET
+def execution(request: HttpRequest, execution_id: int) -> HttpResponse:
+    """The page of one execution."""
+    found = visible(request, execution_id)
+    document = ExecutionPlan.objects.filter(pk=found.pk).values_list("document", flat=True).first() or {}
+    looks = {status: {"word": look.word, "icon": look.icon} for status, look in LOOKS.items()}
+    context = {
+        "nav": "executions",
+        "overview": Overview(found, signed_in(request)),
+        "execution": found,
+        "document": document,
+        "plan_steps": plan_steps(document),
+        "looks": looks,
+    }
+    return render(request, "executions/execution.html", context)
+
+
+@page
+@require_GET
+def fragments(request: HttpRequest, execution_id: int) -> HttpResponse:
+    """The parts of the page that `names` lists, comma-separated, as the page itself has them."""
+    found = visible(request, execution_id)
+    names = [name for name in request.GET.get("names", "").split(",") if name in FRAGMENTS]
+    context = {"overview": Overview(found, signed_in(request)), "execution": found, "names": names}
+    return render(request, "executions/fragments.html", context)
+
+
+@page
+@require_GET
+def hosts(request: HttpRequest, execution_id: int) -> JsonResponse:
+    """The matrix of hosts and steps."""
+    return JsonResponse(hosts_table(visible(request, execution_id)))
+
+
+@page
+@require_GET
+def feed(request: HttpRequest, execution_id: int) -> JsonResponse:
+    """What the socket would send, for browsers that cannot hold one."""
+    found = visible(request, execution_id)
+    after = request.GET.get("after", "0")
+    if not after.isdecimal() or len(after) > 18:
+        return JsonResponse({"error": "after must be a whole number."}, status=400)
+    answer = read_page(found.pk, int(after), FEED_LIMIT)
+    last = answer.items[-1]["seq"] if answer.items else int(after)
+    ended = found.is_final and last >= found.last_seq
+    return JsonResponse({"items": answer.items, "more": answer.more, "ended": ended})
+
+
+@page
+@require_GET
+def log(request: HttpRequest, execution_id: int) -> StreamingHttpResponse:
+    """The whole output as a text file; with `target` that of one host of one step."""
+    found = visible(request, execution_id)
+    wanted = request.GET.get("target", "")
+    target = int(wanted) if wanted.isdecimal() and len(wanted) < 19 else None
+    response = StreamingHttpResponse(_lines(found.pk, target), content_type="text/plain; charset=utf-8")
+    suffix = f"-{target}" if target else ""
+    response["Content-Disposition"] = f'attachment; filename="execution-{found.pk}{suffix}.log"'
+    return response
+
+
+async def _lines(execution_id: int, target: int | None) -> AsyncIterator[str]:
+    """Yield the output as it was printed; when it is that of several hosts, each change of host gets a heading."""
+    cursor, source, at_line_start = 0, None, True
+    more = True
+    while more:
+        answer = await aread_page(execution_id, cursor, FEED_LIMIT)
+        more = answer.more
+        pieces: list[str] = []
+        for item in answer.items:
+            cursor = item["seq"]
+            data = item["data"]
+            if item["kind"] != "output" or (target is not None and data["step_target"] != target):
+                continue
+            if target is None and source != data["step_target"]:
+                source = data["step_target"]
+                pieces.append(
+                    f"{'' if at_line_start else chr(10)}==> {data['step']} {data['target']} <==\n".lstrip(" ")
+                )
+            pieces.append(data["text"])
+            at_line_start = data["text"].endswith("\n")
+        yield "".join(pieces)
+
+
+@page
+@require_GET
+def assets(request: HttpRequest) -> HttpResponse:
+    """The machines that plans can name, and who has them now."""
+    user = signed_in(request)
+    rows = Asset.objects.filter(rbac.visible_assets(user)).prefetch_related("groups")
+    if words := request.GET.get("q", "").replace("\0", "").strip():
+        rows = rows.filter(name__icontains=words) | rows.filter(hostname__icontains=words)
+    shown = list(rows.order_by("name")[:501])
+    locks: dict[int, list[AssetLock]] = {}
+    for lock in AssetLock.objects.filter(asset_id__in=[asset.pk for asset in shown], state="held").order_by("held_at"):
+        locks.setdefault(lock.asset_id, []).append(lock)
+    context: dict[str, Any] = {
+        "nav": "assets",
+        "rows": [(asset, locks.get(asset.pk, [])) for asset in shown[:500]],
+        "cut": len(shown) > 500,
+        "q": words,
+    }
+    return render(request, "executions/assets.html", context)

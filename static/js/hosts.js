@@ -1,0 +1,126 @@
+// Hosts x steps: only the rows that can be seen are in the document.
+import { icon, make } from "./log.js";
+
+const HEIGHT = 30;
+const SPARE = 8;
+const RANK = { failed: 0, timed_out: 0, unknown: 0, running: 1, cancelled: 2, pending: 3, skipped: 4, succeeded: 5 };
+const BAD = new Set(["failed", "timed_out", "unknown"]);
+
+export class Hosts {
+  /** onCell(target id, label): a cell was chosen. */
+  constructor({ id, looks, icons, onCell }) {
+    Object.assign(this, { id, looks, icons, onCell, steps: [], hosts: [], shown: [], busy: false, stale: true, hidden: true });
+    this.box = document.getElementById("matrix");
+    this.head = make("div", "matrix-head");
+    this.body = make("div", "matrix-body");
+    this.rows = make("div", "matrix-rows");
+    this.body.append(this.rows);
+    this.box.append(this.head, this.body);
+    this.find = document.getElementById("hosts-search");
+    this.which = document.getElementById("hosts-show");
+    this.count = document.getElementById("hosts-count");
+    this.find.addEventListener("input", () => this.arrange());
+    this.which.addEventListener("change", () => this.arrange());
+    this.box.addEventListener("scroll", () => this.draw(), { passive: true });
+    new ResizeObserver(() => this.draw()).observe(this.box);
+    this.rows.addEventListener("click", (event) => {
+      const cell = event.target.closest(".cell");
+      if (cell) this.onCell(Number(cell.dataset.target), cell.dataset.label);
+    });
+  }
+
+  show(visible) {
+    this.hidden = !visible;
+    if (visible && this.stale) this.refresh();
+  }
+
+  /** Something moved: fetch again, at most once a second, and only while somebody looks. */
+  changed() {
+    this.stale = true;
+    if (!this.hidden && !this.timer) this.timer = setTimeout(() => this.refresh(), 1000);
+  }
+
+  async refresh() {
+    clearTimeout(this.timer);
+    this.timer = null;
+    if (this.busy) return;
+    this.busy = true;
+    this.stale = false;
+    try {
+      const answer = await fetch(`/executions/${this.id}/hosts/`, { redirect: "error" });
+      if (answer.ok) {
+        const table = await answer.json();
+        this.steps = table.steps;
+        this.hosts = table.hosts.map(([name, cells]) => ({ name, cells, rank: Math.min(...cells.map((cell) => (cell ? RANK[cell[1]] : 9))) }));
+        this.headings();
+        this.arrange();
+      }
+    } catch {
+      this.stale = true;
+    }
+    this.busy = false;
+    if (this.stale) this.changed();
+  }
+
+  headings() {
+    this.box.style.setProperty("--columns", this.steps.length);
+    this.head.replaceChildren(make("span", "", "Host"), ...this.steps.map(([, key]) => {
+      const heading = make("span", "", key);
+      heading.title = key;
+      return heading;
+    }));
+  }
+
+  arrange() {
+    const words = this.find.value.trim().toLowerCase();
+    const which = this.which.value;
+    this.shown = this.hosts.filter(
+      (host) =>
+        host.name.toLowerCase().includes(words) &&
+        (which !== "problems" || host.cells.some((cell) => cell && BAD.has(cell[1]))) &&
+        (which !== "running" || host.cells.some((cell) => cell && cell[1] === "running")),
+    );
+    const names = new Intl.Collator("en", { numeric: true });
+    this.shown.sort((a, b) => (which === "name" ? 0 : a.rank - b.rank) || names.compare(a.name, b.name));
+    const bad = this.hosts.filter((host) => host.rank === 0).length;
+    this.count.textContent = `${this.shown.length.toLocaleString("en")} of ${this.hosts.length.toLocaleString("en")} hosts${bad ? `, ${bad.toLocaleString("en")} with a failure` : ""}`;
+    this.body.style.height = `${this.shown.length * HEIGHT}px`;
+    this.draw();
+  }
+
+  draw() {
+    if (this.frame) return;
+    this.frame = requestAnimationFrame(() => {
+      this.frame = 0;
+      const top = Math.max(0, Math.floor(this.box.scrollTop / HEIGHT) - SPARE);
+      const end = Math.min(this.shown.length, Math.ceil((this.box.scrollTop + this.box.clientHeight) / HEIGHT) + SPARE);
+      const fresh = [];
+      for (let n = top; n < end; n += 1) fresh.push(this.row(this.shown[n]));
+      this.rows.style.transform = `translateY(${top * HEIGHT}px)`;
+      this.rows.replaceChildren(...fresh);
+    });
+  }
+
+  row({ name, cells }) {
+    const row = make("div", "matrix-row");
+    const host = make("span", "host", name || "no host");
+    host.title = name;
+    row.append(host);
+    cells.forEach((cell, column) => {
+      if (!cell) {
+        row.append(make("span"));
+        return;
+      }
+      const [target, status, code, attempt, seconds] = cell;
+      const look = this.looks[status];
+      const element = make("button", "cell");
+      const facts = [code !== null && code !== 0 ? `exit ${code}` : seconds !== null ? `${seconds} s` : "", attempt > 1 ? `×${attempt}` : ""].filter(Boolean);
+      Object.assign(element.dataset, { status, target, label: [name, this.steps[column][1]].filter(Boolean).join(" · ") });
+      element.type = "button";
+      element.title = `${name} · ${this.steps[column][1]}: ${look.word}${code !== null ? `, exit code ${code}` : ""}${attempt > 1 ? `, attempt ${attempt}` : ""}`;
+      element.append(icon(this.icons, look.icon), make("span", facts.length ? "" : "sr", facts.join(" ") || look.word));
+      row.append(element);
+    });
+    return row;
+  }
+}
