@@ -29,6 +29,7 @@ from executions.plans.references import ReferenceChecker
 from executions.plans.secret_values import SecretReference
 from executions.plans.steps import Draft, read_step
 from executions.plans.targets import TargetResolver
+from executions.plans.templates import Template, templates_in
 
 if TYPE_CHECKING:
     from executions.tools import Catalog
@@ -167,6 +168,7 @@ def _stored_step(place: int, drafts: list[Draft], graph: Graph) -> StoredStep:
     assert tool is not None
     inputs = draft.inputs
     estimate = draft.estimated_duration
+    named = _named_by_templates(inputs) | (_named_by_templates(rollback.inputs) if rollback is not None else set())
     return {
         "id": draft.id,
         "position": place + 1,
@@ -175,7 +177,7 @@ def _stored_step(place: int, drafts: list[Draft], graph: Graph) -> StoredStep:
         "action_class": draft.action_class,
         "inputs": inputs,
         "depends_on": [drafts[other].id for other in sorted(graph.needs[place])],
-        "targets": [_stored_target(asset, row) for asset, row in draft.targets],
+        "targets": [_stored_target(asset, row, named) for asset, row in draft.targets],
         "resolved": draft.resolved,
         "on_failure": behaviour.on_failure,
         "retry": behaviour.retry,
@@ -194,7 +196,16 @@ def _stored_step(place: int, drafts: list[Draft], graph: Graph) -> StoredStep:
     }
 
 
-def _stored_target(asset: InventoryAsset, row: dict[str, object]) -> StoredTarget:
+def _named_by_templates(inputs: Mapping[str, object]) -> set[str]:
+    """The keys of the target's row that templates name: with a thousand targets, whole rows would be most of a plan."""
+    return {
+        str(template.path[0])
+        for _, template in templates_in(inputs)
+        if isinstance(template, Template) and template.kind == "row"
+    }
+
+
+def _stored_target(asset: InventoryAsset, row: dict[str, object], named: set[str]) -> StoredTarget:
     return {
         "asset_id": asset.asset_id,
         "name": asset.name,
@@ -202,7 +213,7 @@ def _stored_target(asset: InventoryAsset, row: dict[str, object]) -> StoredTarge
         "ip_address": asset.ip_address,
         "connection": asset.connection,
         "environment": asset.environment,
-        "row": row,
+        "row": {key: row[key] for key in named if key in row},
     }
 
 

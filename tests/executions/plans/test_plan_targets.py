@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.executions.plans.compiling import compiled, refused, step, steps, told
+from tests.executions.plans.compiling import compiled, refused, say, step, steps, told
 from tests.executions.plans.memory_inventory import LOCALHOST, MemoryInventory, asset
 
 
@@ -94,11 +94,11 @@ def test_a_step_over_an_asset_query_fans_out_over_its_rows() -> None:
     assert targets_of(query(), on("{{ name }}.example.com")) == [2, 3]
 
 
-def test_the_rows_fields_are_there_for_templates_and_for_the_step_that_waits() -> None:
-    made = steps(query(), step("noop", id="between"), on("{{ hostname }}", depends_on=["between"]))
+def test_the_rows_fields_that_templates_name_are_stored_for_the_step_that_waits() -> None:
+    inputs = {"command": "echo {{ tag }} {{ hostname }}"}
+    made = steps(query(), step("noop", id="between"), on("{{ hostname }}", depends_on=["between"], inputs=inputs))
     assert made[2]["depends_on"] == ["find", "between"]
-    assert made[2]["targets"][0]["row"]["tag"] == "web"
-    assert made[2]["targets"][0]["row"]["hostname"] == "web-1.example.com"
+    assert made[2]["targets"][0]["row"] == {"tag": "web", "hostname": "web-1.example.com"}
 
 
 def test_the_fields_of_a_query_do_not_narrow_what_is_targeted() -> None:
@@ -113,7 +113,9 @@ def test_the_nearest_earlier_query_counts() -> None:
 
 
 def test_a_filter_that_the_inventory_does_not_know_is_refused() -> None:
-    [problem, *_] = refused([query(inputs={"filters": {"colour": "red"}}), on("{{ hostname }}")])
+    [problem] = refused(
+        [query(inputs={"filters": {"colour": "red"}}), on("{{ hostname }}"), say("{{ assets[0].name }}")]
+    )
     assert (problem.code, problem.path) == ("invalid_input", "steps[0].inputs.filters")
     assert "colour" in problem.message
 
@@ -191,16 +193,5 @@ def test_stored_targets_say_how_the_machine_is_reached() -> None:
         "ip_address": "10.9.9.9",
         "connection": "powershell",
         "environment": "production",
-        "row": {
-            "os_type": "windows",
-            "asset_id": 8,
-            "id": 8,
-            "name": "win",
-            "hostname": None,
-            "ip_address": "10.9.9.9",
-            "environment": "production",
-            "criticality": "medium",
-            "connection": "powershell",
-            "tags": [],
-        },
+        "row": {},
     }
