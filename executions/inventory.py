@@ -88,9 +88,9 @@ class TenantInventory:
     def prefetch(self) -> None:
         """Load all assets, if they are not too many, so that further lookups cost nothing."""
         if self._index is None and not self._is_too_large:
-            assets = self._load(Q(), limit=PREFETCH_ROWS + 1)
-            self._is_too_large = len(assets) > PREFETCH_ROWS
-            self._index = None if self._is_too_large else _Index(assets)
+            ids = Asset.objects.filter(tenant_id=self.tenant_id, is_active=True).order_by("pk").values("pk")
+            self._is_too_large = ids[PREFETCH_ROWS : PREFETCH_ROWS + 1].exists()
+            self._index = None if self._is_too_large else _Index(self._load(Q()))
 
     def _candidates(self, ref: str) -> _Index:
         """Return every asset that matches `ref` by any key, in one query."""
@@ -105,13 +105,13 @@ class TenantInventory:
             condition |= Q(ip_address=address)
         return _Index(self._load(condition))
 
-    def _load(self, condition: Q, limit: int | None = None) -> list[InventoryAsset]:
+    def _load(self, condition: Q) -> list[InventoryAsset]:
         assets = (
             Asset.objects.alias(lower_hostname=Lower("hostname"))
             .filter(condition, tenant_id=self.tenant_id, is_active=True)
             .order_by("pk")
         )
-        return [_inventory_asset(values) for values in assets.values(*_COLUMNS)[:limit]]
+        return [_inventory_asset(values) for values in assets.values(*_COLUMNS)]
 
 
 class _Index:
