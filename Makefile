@@ -28,7 +28,7 @@ $(MADE):
 
 # The stamps hold what was installed: pip runs again only when the list has changed, not when a checkout touched the file.
 $(RUNTIME): requirements.txt | $(MADE)
-	@cmp -s $< $@ || $(MADE) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@cmp -s $< $@ || $(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@cp $< $@
 
 $(DEVELOPMENT): requirements.txt requirements-dev.txt | $(MADE)
