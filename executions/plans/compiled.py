@@ -13,7 +13,7 @@ GRAVITY: dict[str, int] = {"read": 0, "modify": 1, "deploy": 2}
 
 
 class StoredTarget(TypedDict):
-    """A machine of a step; `row` holds what templates can name of it."""
+    """A machine of a step; `row` holds the fields that templates of the step name."""
 
     asset_id: int
     name: str

@@ -213,7 +213,7 @@ def _stored_target(asset: InventoryAsset, row: dict[str, object], named: set[str
         "ip_address": asset.ip_address,
         "connection": asset.connection,
         "environment": asset.environment,
-        "row": {key: row[key] for key in named if key in row},
+        "row": {key: row[key] for key in sorted(named) if key in row},
     }
 
 

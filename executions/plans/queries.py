@@ -21,6 +21,7 @@ class Queries:
 
     def __init__(self, drafts: Sequence[Draft]) -> None:
         self._drafts = drafts
+        self._wrong: set[int] = set()
         self.rows: dict[int, Sequence[Mapping[str, object]] | None] = {
             place: None
             for place, draft in enumerate(drafts)
@@ -32,7 +33,10 @@ class Queries:
         for place in self.rows:
             draft = self._drafts[place]
             path = f"{draft.path}.inputs"
-            if problems.has_at(path) or next(templates_in(draft.inputs), None) is not None:
+            if problems.has_at(path):
+                self._wrong.add(place)
+                continue
+            if next(templates_in(draft.inputs), None) is not None:
                 continue
             filters = draft.inputs.get("filters") or {}
             fields = draft.inputs.get("fields") or None
@@ -41,12 +45,17 @@ class Queries:
                     inventory.query(filters, fields)
                 self.rows[place] = inventory.query(filters, None)
             except ValueError as error:
+                self._wrong.add(place)
                 problems.add(
                     Code.INVALID_INPUT,
                     f"{path}.filters",
                     f"The inventory refuses the query: {error}",
                     "Use filters and fields that the inventory knows; one that is unknown is never ignored.",
                 )
+
+    def is_wrong(self, place: int) -> bool:
+        """Whether the query itself is refused, so that nothing more need be said about what comes of it."""
+        return place in self._wrong
 
     def find(self, step_id: str | None, place: int, graph: Graph | None) -> int | str:
         """The query meant by the step at `place`, by id or the nearest before it, or a sentence why there is none.

@@ -75,6 +75,11 @@ class ReferenceChecker:
             raise UnresolvedTemplate(f"{{{{ {shown(template.expression)} }}}}: {query}")
         named = Template("assets", self.drafts[query].id, template.path)
         rows = self.queries.rows[query]
+        if rows is None and not self.queries.is_wrong(query):
+            raise UnresolvedTemplate(
+                f"{{{{ {shown(template.expression)} }}}}: the filters of that asset-query hold templates, "
+                "so its rows are known only when the plan runs."
+            )
         if rows is not None:
             source: Mapping[str, object] = {"assets": rows}
             value = walk(source, ("assets", *template.path), f"the asset-query {shown(named.step_id or '')}", template)

@@ -45,6 +45,10 @@ class _Refused(Exception):
         self.candidates = candidates
 
 
+class _AlreadyTold(Exception):
+    """The reference leads to no target because of something that was noted elsewhere."""
+
+
 class TargetResolver:
     """Resolves the targets of all steps of one plan; a name is looked up once."""
 
@@ -69,6 +73,9 @@ class TargetResolver:
         for path, ref in draft.target_refs:
             try:
                 resolved = self._reference(ref, place, by_id=path.endswith(".target_asset_id"))
+            except _AlreadyTold:
+                draft.targets_failed = True
+                continue
             except _Refused as refused:
                 draft.targets_failed = True
                 self.problems.add(refused.code, path, str(refused), refused.how_to_fix, refused.candidates)
@@ -265,6 +272,8 @@ class TargetResolver:
         if isinstance(query, str):
             raise _Refused(Code.UNRESOLVED_PLACEHOLDER, f"{{{{ {shown(first.expression)} }}}}: {query}", _FIX_TEMPLATE)
         rows = self.queries.rows[query]
+        if rows is None and self.queries.is_wrong(query):
+            raise _AlreadyTold
         if rows is None:
             raise _Refused(
                 Code.UNRESOLVED_PLACEHOLDER,

@@ -95,8 +95,8 @@ def test_a_step_over_an_asset_query_fans_out_over_its_rows() -> None:
 
 
 def test_the_rows_fields_that_templates_name_are_stored_for_the_step_that_waits() -> None:
-    inputs = {"command": "echo {{ tag }} {{ hostname }}"}
-    made = steps(query(), step("noop", id="between"), on("{{ hostname }}", depends_on=["between"], inputs=inputs))
+    uses = on("{{ hostname }}", depends_on=["between"], inputs={"argv": ["echo", "{{ tag }}", "{{ hostname }}"]})
+    made = steps(query(), step("noop", id="between"), uses)
     assert made[2]["depends_on"] == ["find", "between"]
     assert made[2]["targets"][0]["row"] == {"tag": "web", "hostname": "web-1.example.com"}
 
@@ -185,13 +185,14 @@ def test_stored_targets_say_how_the_machine_is_reached() -> None:
     inventory = MemoryInventory(
         [LOCALHOST, asset(8, "win", None, "10.9.9.9", connection="powershell", os_type="windows")]
     )
-    [made] = compiled([step(targets=["win"])], inventory=inventory).document["steps"]
-    assert made["targets"][0] == {
+    [made] = compiled([say("{{ os_type }}", targets=["win"])], inventory=inventory).document["steps"]
+    [target] = made["targets"]
+    assert target["row"] == {"os_type": "windows"}
+    assert {name: value for name, value in target.items() if name != "row"} == {
         "asset_id": 8,
         "name": "win",
         "hostname": None,
         "ip_address": "10.9.9.9",
         "connection": "powershell",
         "environment": "production",
-        "row": {},
     }

@@ -195,6 +195,13 @@ def test_a_target_field_needs_a_target() -> None:
     ]
 
 
+def test_rows_that_are_known_only_when_the_plan_runs_are_no_source() -> None:
+    find = {"id": "find", "tool": "asset-query", "inputs": {"filters": {"name": "{{ steps.a.stdout }}"}}}
+    assert told([step(id="a"), find, say("{{ assets[0].hostname }}")]) == [
+        ("unresolved_placeholder", "steps[2].inputs.argv[1]")
+    ]
+
+
 def test_output_of_several_targets_is_taken_target_by_target_or_not_at_all() -> None:
     plan = [step(id="a", targets=["group:web"]), say("{{ steps.a.stdout }}", targets=["web-2"])]
     compiled(plan)
