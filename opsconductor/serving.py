@@ -22,7 +22,7 @@ from opsconductor.environment import ConfigError
 from opsconductor.supervisor import ChildSpec, Supervisor
 
 TURN_SECONDS = 0.1
-WORKER_STOP_SECONDS = 30.0
+WORKER_STOP_SECONDS = 10.0  # on top of SHUTDOWN_GRACE, within which running steps may end
 WEB_STOP_SECONDS = 10.0
 READY_PATIENCE_SECONDS = 120.0
 TRIES_BEFORE_READY = 5  # a child that ends so often before the first answer will not get better
@@ -70,13 +70,14 @@ class Serving:
         self.say = say
         self.embedded = not settings.DATABASE_URL
         self.var_dir: Path = settings.VAR_DIR
-        extra = dict(environment or {})
+        extra = {"PYTHONUNBUFFERED": "1", **(environment or {})}  # what they say is seen when they say it
         python, manage = sys.executable, str(settings.BASE_DIR / "manage.py")
         listen = ("-b", address.bind, "-p", str(address.port))
         web = (python, "-m", "daphne", "-v", "0", *listen, "opsconductor.asgi:application")
+        worker_stop = settings.SHUTDOWN_GRACE.total_seconds() + WORKER_STOP_SECONDS
         specs = [
             ChildSpec("web server", web, WEB_STOP_SECONDS, {"PYTHONPATH": _python_path(), **extra}),
-            ChildSpec("worker", (python, manage, "worker"), WORKER_STOP_SECONDS, extra),
+            ChildSpec("worker", (python, manage, "worker"), worker_stop, extra),
         ]
         self.supervisor = Supervisor(specs, var_dir=self.var_dir, say=say)
         self._next_look_at = 0.0
@@ -84,6 +85,7 @@ class Serving:
     def prepare(self) -> None:
         """Bring the database up to date and print the first administrator's password. Raises ConfigError."""
         self.supervisor.take_over()
+        Path(settings.STATIC_ROOT).mkdir(parents=True, exist_ok=True)  # WhiteNoise warns about one that is not there
         if self.embedded:
             embedded_postgres.start(self.var_dir)
         else:

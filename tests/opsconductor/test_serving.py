@@ -38,20 +38,23 @@ def health(installation: LiveInstallation) -> bool:
         return False
 
 
-def child(installation: LiveInstallation, name: str) -> psutil.Process:
+def child(installation: LiveInstallation, name: str) -> psutil.Process | None:
+    """The child of that name, or None while it is not running."""
     for noted in json.loads((installation.var_dir / "serve.json").read_text()):
-        if noted["name"] == name:
+        if noted["name"] == name and psutil.pid_exists(noted["pid"]):
             return psutil.Process(noted["pid"])
-    raise AssertionError(f"no {name} is noted")
+    return None
 
 
 def family(installation: LiveInstallation) -> list[psutil.Process]:
     assert installation.process is not None
-    return psutil.Process(installation.process.pid).children(recursive=True)
+    below: list[psutil.Process] = psutil.Process(installation.process.pid).children(recursive=True)
+    return below
 
 
 def workers_are_there(installation: LiveInstallation) -> bool:
-    return bool(child(installation, "worker").children())
+    worker = child(installation, "worker")
+    return worker is not None and bool(worker.children())
 
 
 def test_serve_brings_up_a_whole_installation_and_takes_it_down_in_order(installation: LiveInstallation) -> None:
@@ -88,11 +91,12 @@ def test_a_killed_child_is_started_again_and_serve_says_so(installation: LiveIns
     installation.start()
     wait_until(lambda: workers_are_there(installation), what="a worker process")
     old = child(installation, name)
+    assert old is not None
     below = old.children(recursive=True)
     old.kill()
 
     installation.wait_for(f"The {name} was killed by SIGKILL: starting it again")
-    wait_until(lambda: child(installation, name) != old, what=f"a new {name}")
+    wait_until(lambda: child(installation, name) not in (None, old), what=f"a new {name}")
     wait_until(lambda: health(installation), what="an answer")
     wait_until(lambda: all(is_gone(process) for process in below), what="the end of what the old one had started")
 
@@ -153,23 +157,19 @@ def test_everything_killed_at_once_hinders_no_start(installation: LiveInstallati
     assert health(installation)
 
 
-def test_a_second_serve_of_the_same_installation_is_refused(installation: LiveInstallation) -> None:
+def test_a_second_serve_of_the_same_installation_is_refused(live_installation: LiveInstallation) -> None:
+    assert "is already being served from" in refused(["serve"], live_installation.environment)
+    assert health(live_installation)
+
+
+def test_two_installations_run_side_by_side(
+    live_installation: LiveInstallation, installation: LiveInstallation
+) -> None:
     installation.start()
-    assert "is already being served from" in refused(["serve"], installation.environment)
     assert health(installation)
-
-
-def test_two_installations_run_side_by_side(installation: LiveInstallation, tmp_path: Path) -> None:
-    other = LiveInstallation(tmp_path / "other" / "var", WORKER_PROCESSES="1")
-    installation.start(wait=False)
-    other.start()
-    installation.wait_for("is ready at")
-    try:
-        assert health(installation)
-        assert health(other)
-    finally:
-        other.stop()
-    assert health(installation)
+    assert health(live_installation)
+    installation.stop()
+    assert health(live_installation)
 
 
 def test_a_port_in_use_is_refused_with_one_sentence(installation: LiveInstallation) -> None:
@@ -198,13 +198,13 @@ def test_a_bad_setting_stops_the_start_with_one_sentence(
 def test_commands_reach_the_installation_while_it_serves_and_while_it_does_not(
     installation: LiveInstallation,
 ) -> None:
+    alone = installation.run_manage("migrate", "--verbosity", "0")
+    assert alone.returncode == 0, alone.stderr
+    wait_until(lambda: not embedded_postgres.is_running(installation.var_dir), what="the end of the database")
+
     installation.start()
     served = installation.run_manage("create_token", "admin")
-    installation.stop()
-    alone = installation.run_manage("create_token", "admin")
-
-    assert served.returncode == alone.returncode == 0, served.stderr + alone.stderr
-    wait_until(lambda: not embedded_postgres.is_running(installation.var_dir), what="the end of the database")
+    assert served.returncode == 0, served.stderr
 
 
 def test_the_demo_runs_its_plan_for_real_and_ends_with_its_status(tmp_path: Path) -> None:
@@ -219,8 +219,8 @@ def test_the_demo_runs_its_plan_for_real_and_ends_with_its_status(tmp_path: Path
     assert moved is not None, demo.output
     assert f"Its page: http://127.0.0.1:{moved[1]}/executions/" in demo.output
     assert demo.admin_password
-    done = demo.run_manage("run_plan", "examples/plans/host-health.yaml", "--json", "--idempotency-key", "not-the-demo")
-    assert done.returncode in (0, 4), done.stderr
+    assert "No such file or directory" in demo.output  # the step that may fail really ran
+    assert '"status":"pass"' in demo.output  # and so did the one that asks this very installation over HTTP
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="as root, to try it as somebody else")
