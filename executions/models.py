@@ -14,6 +14,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from executions.states import FINAL_EXECUTION, ExecutionStatus, StepStatus
+from safety import rbac
 from safety.models import ActionClass, SlaClass, Tenant, User
 
 if TYPE_CHECKING:
@@ -96,10 +97,8 @@ class Asset(models.Model):
 
 class ExecutionQuerySet(models.QuerySet["Execution"]):
     def visible_to(self, user: User | AnonymousUser) -> ExecutionQuerySet:
-        """Those of the user's own tenant; nothing for somebody who is not signed in."""
-        if not isinstance(user, User) or not user.is_active:
-            return self.none()
-        return self.filter(tenant_id=user.tenant_id)
+        """Those that the user may see, in its own tenant: by a role, as the requester, or by a right given on them."""
+        return self.filter(rbac.visible_executions(user))
 
     def unfinished(self) -> ExecutionQuerySet:
         return self.exclude(status__in=FINAL_EXECUTION)

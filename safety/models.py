@@ -65,8 +65,6 @@ class User(AbstractUser):
 
     objects: ClassVar[UserManager] = UserManager()
 
-    REQUIRED_FIELDS: ClassVar[list[str]] = []
-
     @property
     def actor(self) -> str:
         """The name that events and records carry."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +23,9 @@ from executions.states import StepStatus
 from executions.tools import InvalidInput, Tool, get_catalog
 
 S = StepStatus
+
+# The one input that a shell reads: what a template puts there is quoted, so that output of a machine is never a command.
+COMMAND_LINE = ("shell", "command")
 
 # What a later step can take of this one's output; the whole of it is in the chunks.
 NEEDED_STDOUT = 256 * 1024
@@ -62,8 +66,10 @@ def invocation_of(step: StepState, target: TargetState, context: TemplateContext
     """Render the step's inputs for one target. Raises Refusal."""
     tool = tool_of(step)
     try:
-        inputs = render(step.planned["inputs"], context)
-        assert isinstance(inputs, dict)
+        inputs = {
+            name: render(value, context, quote=shlex.quote if (tool.name, name) == COMMAND_LINE else None)
+            for name, value in step.planned["inputs"].items()
+        }
         invocation = tool.prepare(inputs, timeout_seconds=limit)
     except UnresolvedTemplate as error:
         raise Refusal("unresolved_placeholder", str(error)) from None

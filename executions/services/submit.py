@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from executions.inventory import TenantInventory
+from executions.models import Asset
 from executions.plans import CompiledPlan, PlanLimits, PlanRefused, Problem, compile_plan
 from executions.services.policy import Decision, decide
 from executions.services.refusals import Refused, forbidden
@@ -108,9 +109,11 @@ class Planning:
         for action_class in ActionClass.values:
             wanted = {use.asset_id for use in plan.targets.values() if use.action_class == action_class}
             if missing := wanted - self.permitted(action_class, wanted):
-                errors = [_missing_right(plan, asset_id, action_class) for asset_id in sorted(missing)]
+                # Named only if the caller may see it: a refusal must not tell which machines there are.
+                visible = Asset.objects.filter(rbac.visible_assets(self.by), pk__in=missing)
+                errors = [_missing_right(plan, asset.pk, action_class) for asset in visible.order_by("pk")]
                 raise forbidden(
-                    f"You lack the right execute_{action_class} on {len(missing)} of the plan's targets.",
+                    f"You may not run plans that {action_class} on {len(missing)} of the plan's targets.",
                     f"Ask an administrator for execute_{action_class} on them, or leave them out of the plan.",
                     errors,
                 )

@@ -160,3 +160,17 @@ def test_output_of_a_megabyte_arrives_whole_and_in_order(workers: Workers, begin
     assert printed(execution.pk, "many") == "".join(f"{n}\n" for n in range(1, 150001))
     assert status_of(execution.pk) == "succeeded"
     assert_nothing_left_behind()
+
+
+def test_output_of_a_machine_never_becomes_a_command(workers: Workers, begin: Begin, tmp_path: Path) -> None:
+    workers.start()
+    harm = tmp_path / "harm"
+    execution = ended(
+        begin(
+            shell("says", f"printf '%s' '$(touch {harm}); touch {harm}'"),
+            shell("repeats", "echo {{ steps.says.stdout }}"),
+        )
+    )
+    assert execution.status == "succeeded"
+    assert printed(execution.pk, "repeats") == f"$(touch {harm}); touch {harm}\n"
+    assert not harm.exists()
