@@ -24,7 +24,7 @@ from executions.tools import InvalidInput, Tool, get_catalog
 
 S = StepStatus
 
-# The one input that a shell reads: what a template puts there is quoted, so that output of a machine is never a command.
+# The one input that a shell reads: what templates put there is quoted, so that output is never a command.
 COMMAND_LINE = ("shell", "command")
 
 # What a later step can take of this one's output; the whole of it is in the chunks.
