@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import psutil
 
@@ -26,6 +27,8 @@ from benchmarks.peer_runs import PEERS, run_peers
 from benchmarks.run import Run
 
 RESULTS = Path(__file__).parent / "results" / "latest.json"
+# Above this load average the run did not have the machine to itself.
+BUSY_LOAD = 0.5
 CACHE = machine.ROOT / "var" / "bench"
 
 
@@ -62,17 +65,23 @@ def end_by_signal(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def measure(run: Run, mine: Sequence[str], peers: list[str]) -> list[Measurement]:
-    """Run the peers, then ours. One of ours that fails becomes a line without a figure, and the others go on."""
-    run_peers(run, peers)
+def measure(run: Run, mine: Sequence[str], peers: Sequence[str]) -> list[Measurement]:
+    """Run ours, each right after the peers that it is compared with, then the other peers.
+
+    One of ours that fails becomes a line without a figure, and the others go on.
+    """
     measurements = []
+    left = list(peers)
     for name in mine:
+        run_peers(run, [peer for peer in left if peer in ours.MEASUREMENTS[name].peers])
+        left = [peer for peer in left if peer not in ours.MEASUREMENTS[name].peers]
         run.say(f"ours: {name}")
         try:
             measurements += ours.MEASUREMENTS[name].measure(run)
         except ChildFailed as reason:
             run.say(f"  failed: {reason}")
             measurements.append(Measurement(name, "-", None, details={"failed": str(reason)}))
+    run_peers(run, left)
     return measurements
 
 
@@ -109,18 +118,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if any("failed" in m.details for m in measurements) else 0
 
 
-def show(measurements: Sequence[Measurement], run: Run, described: dict[str, object]) -> None:
+def show(measurements: Sequence[Measurement], run: Run, described: dict[str, Any]) -> None:
     """Print the tables."""
     if run.quick:
         print("A quick run: sizes are small, so the figures are a look and no more.\n")
     print(table.machine_lines(described))
+    if described["load_average_at_start"] > BUSY_LOAD:
+        print("The machine was busy with other things when the run began: these are no figures to keep.")
     if measurements:
         print("\n" + table.measurements_table(measurements))
     if run.peers:
         print("\n" + table.peers_table(list(run.peers.values())))
 
 
-def write(output: Path, measurements: Sequence[Measurement], run: Run, described: dict[str, object]) -> None:
+def write(output: Path, measurements: Sequence[Measurement], run: Run, described: dict[str, Any]) -> None:
     """Write everything as one JSON object: machine, quick, measurements, peers."""
     output.parent.mkdir(parents=True, exist_ok=True)
     results = {

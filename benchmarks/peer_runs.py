@@ -79,9 +79,10 @@ def run_peers(run: Run, groups: list[str]) -> None:
 
     When their packages cannot be installed, all are skipped with that reason: there is no second try.
     """
+    if not groups:
+        return
     try:
-        if groups:
-            run.say(f"peers: their Python is {run.peer_python}")
+        run.say(f"peers, with {run.peer_python}")
     except ChildFailed as reason:
         run.say(f"peers: not measured: {reason}")
         for name in (name for group in groups for name in PEERS[group]):
