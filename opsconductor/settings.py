@@ -4,6 +4,7 @@ import secrets
 from datetime import timedelta
 from pathlib import Path
 
+from opsconductor.admin_theme import UNFOLD as UNFOLD
 from opsconductor.database import database_settings
 from opsconductor.environment import ConfigError, env_bool, env_int, env_list, env_networks, env_str
 

@@ -1,0 +1,445 @@
+"""Admin of executions, their steps, the inventory, and the DLQ."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from unfold.decorators import action, display
+from unfold.paginator import InfinitePaginator
+
+from executions import services
+from executions.models import Asset, AssetGroup, Event, Execution, Step, StepTarget
+from executions.pages.durations import between, span
+from executions.pages.looks import look_of
+from executions.states import FINAL_EXECUTION, ExecutionStatus
+from queueing.dead_letters import ADVICE
+from queueing.models import DeadLetter, DeadLetterState, QueueEntry
+from safety.admin_access import (
+    ReadOnlyInline,
+    ReadOnlyTenantAdmin,
+    ReasonForm,
+    TenantAdmin,
+    one_line,
+    outcome_message,
+    reason_of,
+    status_chip,
+    user_of,
+)
+
+admin.site.index_title = "What needs a person"
+
+E = ExecutionStatus
+SHOWN_EVENTS = 100
+SHOWN_TARGETS = 200
+MISSED = {"moved_on": "had moved on", "forbidden": "you may not decide on", "already_final": "had ended already"}
+
+
+def chip_of(status: str) -> SafeString:
+    return status_chip(status, look_of(status).word)
+
+
+def ago(at: Any) -> str:
+    return f"{span(timezone.now() - at)} ago" if at else "–"
+
+
+class ExecutionQuestion(admin.SimpleListFilter):
+    title = "What needs me?"
+    parameter_name = "question"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [
+            ("person", "Waits for a person"),
+            ("going", "Going on now"),
+            ("late", "Over its time limit"),
+            ("today", "Failed in the last 24 hours"),
+            ("stuck", "Queued for more than 10 minutes"),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        now = timezone.now()
+        match self.value():
+            case "person":
+                return queryset.filter(status__in=[E.PENDING_APPROVAL, E.NEEDS_ATTENTION])
+            case "going":
+                return queryset.filter(status__in=[E.QUEUED, E.RUNNING, E.CANCELLING])
+            case "late":
+                return queryset.filter(deadline_at__lt=now).exclude(status__in=FINAL_EXECUTION)
+            case "today":
+                bad = [E.FAILED, E.PARTIAL, E.TIMED_OUT]
+                return queryset.filter(status__in=bad, finished_at__gt=now - timedelta(hours=24))
+            case "stuck":
+                return queryset.filter(status=E.QUEUED, created_at__lt=now - timedelta(minutes=10))
+        return queryset
+
+
+class StepInline(ReadOnlyInline):
+    model = Step
+    fields = ("position", "key", "tool", "kind", "look", "error_line", "took")
+    readonly_fields = ("look", "error_line", "took")
+
+    @display(description="State")
+    def look(self, step: Step) -> SafeString:
+        return chip_of(step.status)
+
+    @display(description="Error")
+    def error_line(self, step: Step) -> SafeString | str:
+        return one_line(step.error)
+
+    @display(description="Took")
+    def took(self, step: Step) -> str:
+        return span(between(step.started_at, step.finished_at))
+
+
+@admin.register(Execution)
+class ExecutionAdmin(ReadOnlyTenantAdmin):
+    """Requested runs. The engine owns their state: what people may do are the actions."""
+
+    list_display = ("number", "look", "title_line", "actor", "environment", "attempts", "age", "took", "why")
+    list_display_links = ("number",)
+    # only filters whose choices are known: the others look for them in the whole table
+    list_filter = (ExecutionQuestion, "status", "action_class")
+    list_select_related = ("actor",)
+    search_fields = ("=id", "title", "actor__username")
+    search_help_text = "Number, title or requester"
+    ordering = ("-id",)
+    paginator = InfinitePaginator
+    list_disable_select_all = True
+    actions = ("cancel",)
+    action_form = ReasonForm
+    inlines = (StepInline,)
+    fieldsets = (
+        (None, {"fields": ("page", "look", "title", "status_reason", "error_code", "actor", "reason", "parent")}),
+        (
+            "Plan",
+            {"fields": ("plan_hash", "action_class", "sla_class", "approval_level", "environment", "tags", "priority")},
+        ),
+        (
+            "Time",
+            {"fields": ("created_at", "started_at", "deadline_at", "finished_at", "execution_seconds", "max_attempts")},
+        ),
+        ("Events", {"fields": ("events",)}),
+    )
+    readonly_fields = ("page", "look", "events")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        entry = QueueEntry.objects.filter(pk=OuterRef("pk"))
+        rows: QuerySet[Any] = super().get_queryset(request)
+        annotated: QuerySet[Any] = rows.annotate(attempt=Subquery(entry.values("attempt")))
+        return annotated
+
+    @display(description="#", ordering="-id")
+    def number(self, execution: Execution) -> str:
+        return f"#{execution.pk}"
+
+    @display(description="State", ordering="status")
+    def look(self, execution: Execution) -> SafeString:
+        return chip_of(execution.status)
+
+    @display(description="Execution")
+    def title_line(self, execution: Execution) -> SafeString:
+        address = reverse("executions:detail", args=[execution.pk])
+        return format_html('<a href="{}" title="Open its live page">{}</a>', address, execution.title)
+
+    @display(description="Attempt")
+    def attempts(self, execution: Any) -> str:
+        return f"{execution.attempt} of {execution.max_attempts}" if execution.attempt else "–"
+
+    @display(description="Age", ordering="-id")
+    def age(self, execution: Execution) -> str:
+        return ago(execution.created_at)
+
+    @display(description="Took")
+    def took(self, execution: Execution) -> str:
+        return span(between(execution.started_at, execution.finished_at or timezone.now()))
+
+    @display(description="Why")
+    def why(self, execution: Execution) -> SafeString | str:
+        return one_line(execution.status_reason, 90)
+
+    @display(description="Live page")
+    def page(self, execution: Execution) -> SafeString:
+        entries = DeadLetter.objects.filter(execution_id=execution.pk).order_by("-pk").values_list("pk", flat=True)
+        dlq = format_html_join(
+            "", ' · <a href="{}">DLQ entry {}</a>',
+            ((reverse("admin:queueing_deadletter_change", args=[pk]), pk) for pk in entries),
+        )  # fmt: skip
+        address = reverse("executions:detail", args=[execution.pk])
+        return format_html('<a href="{}">{}</a>{}', address, f"/executions/{execution.pk}/", dlq)
+
+    @display(description=f"The newest {SHOWN_EVENTS}")
+    def events(self, execution: Execution) -> SafeString:
+        rows = Event.objects.filter(execution=execution).order_by("-seq")[:SHOWN_EVENTS]
+        return format_html(
+            '<table class="ops-events"><thead><tr><th>Seq</th><th>Time</th><th>What</th><th>Who</th><th>Why</th></tr>'
+            "</thead><tbody>{}</tbody></table>",
+            format_html_join(
+                "", "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+                ((e.seq, f"{e.at:%Y-%m-%d %H:%M:%S}", e.kind, e.actor, e.reason) for e in rows),
+            ),
+        )  # fmt: skip
+
+    @action(description="Cancel (with a reason)", permissions=["view"])
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Execution]) -> None:
+        """Each is asked with the user's own rights; what may not be cancelled is counted and said."""
+        reason = reason_of(request)
+        if not reason:
+            self.message_user(request, "Say why: fill in the reason beside the action.", messages.ERROR)
+            return
+        ids = list(queryset.order_by().values_list("pk", flat=True))
+        outcomes = services.cancel_many(ids, by=user_of(request), reason=reason)
+        told = {
+            pk: "cancelled" if outcome in (E.CANCELLED, E.CANCELLING) else outcome for pk, outcome in outcomes.items()
+        }
+        text, well = outcome_message(told, "cancelled", MISSED)
+        self.message_user(request, text, messages.SUCCESS if well else messages.WARNING)
+
+
+class TargetInline(ReadOnlyInline):
+    model = StepTarget
+    fields = ("name", "look", "attempt", "exit_code", "error_line", "took", "stop_confirmed")
+    readonly_fields = ("look", "error_line", "took")
+    per_page = SHOWN_TARGETS
+    show_change_link = False
+
+    @display(description="State")
+    def look(self, target: StepTarget) -> SafeString:
+        return chip_of(target.status)
+
+    @display(description="Error")
+    def error_line(self, target: StepTarget) -> SafeString | str:
+        return one_line(target.error)
+
+    @display(description="Took")
+    def took(self, target: StepTarget) -> str:
+        return span(between(target.started_at, target.finished_at))
+
+
+@admin.register(Step)
+class StepAdmin(ReadOnlyTenantAdmin):
+    """Steps of all executions: where does it fail?"""
+
+    tenant_path = "execution__tenant_id"
+    list_display = ("key", "look", "execution_page", "tool", "position", "error_line", "took")
+    list_filter = ("status",)
+    list_select_related = ("execution",)
+    search_fields = ("=execution__id", "key")
+    search_help_text = "Number of the execution, or the step's id"
+    ordering = ("-id",)
+    paginator = InfinitePaginator
+    inlines = (TargetInline,)
+    fields = (
+        "execution_page",
+        "position",
+        "key",
+        "tool",
+        "description",
+        "kind",
+        "look",
+        "error_code",
+        "error",
+        "started_at",
+        "finished_at",
+    )
+    readonly_fields = ("execution_page", "look")
+
+    @display(description="State", ordering="status")
+    def look(self, step: Step) -> SafeString:
+        return chip_of(step.status)
+
+    @display(description="Execution", ordering="execution_id")
+    def execution_page(self, step: Step) -> SafeString:
+        address = reverse("executions:detail", args=[step.execution_id])
+        return format_html('<a href="{}">#{} {}</a>', address, step.execution_id, step.execution.title)
+
+    @display(description="Error")
+    def error_line(self, step: Step) -> SafeString | str:
+        return one_line(step.error)
+
+    @display(description="Took")
+    def took(self, step: Step) -> str:
+        return span(between(step.started_at, step.finished_at))
+
+
+class DeadLetterQuestion(admin.SimpleListFilter):
+    title = "Which?"
+    parameter_name = "which"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("open", "Waits for a decision"), ("today", "New in the last 24 hours"), ("closed", "Decided")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        match self.value():
+            case "open":
+                return queryset.filter(state=DeadLetterState.OPEN)
+            case "today":
+                return queryset.filter(created_at__gt=timezone.now() - timedelta(hours=24))
+            case "closed":
+                return queryset.exclude(state=DeadLetterState.OPEN)
+        return queryset
+
+
+@admin.register(DeadLetter)
+class DeadLetterAdmin(ReadOnlyTenantAdmin):
+    """The DLQ: what the system will not try again by itself. A person decides."""
+
+    list_display = ("entry", "look", "execution_page", "reason", "error_line", "attempts", "age", "decision")
+    list_filter = (DeadLetterQuestion, "reason", "state")
+    search_fields = ("=execution_id", "error")
+    search_help_text = "Number of the execution, or words of the error"
+    ordering = ("-id",)
+    paginator = InfinitePaginator
+    list_disable_select_all = True
+    actions = ("requeue", "discard")
+    action_form = ReasonForm
+    fields = (
+        "execution_page", "look", "reason", "advice", "error", "attempts", "created_at", "closed_at", "closed_by",
+        "close_reason",
+    )  # fmt: skip
+    readonly_fields = ("execution_page", "look", "advice")
+
+    @display(description="Entry", ordering="-id")
+    def entry(self, entry: DeadLetter) -> str:
+        return f"#{entry.pk}"
+
+    @display(description="State", ordering="state")
+    def look(self, entry: DeadLetter) -> SafeString:
+        looks = {"open": "needs_attention", "requeued": "queued", "resolved": "succeeded", "discarded": "cancelled"}
+        return status_chip(looks[entry.state], entry.get_state_display())
+
+    @display(description="Execution", ordering="execution_id")
+    def execution_page(self, entry: DeadLetter) -> SafeString:
+        address = reverse("executions:detail", args=[entry.execution_id])
+        return format_html('<a href="{}">#{}</a>', address, entry.execution_id)
+
+    @display(description="Error")
+    def error_line(self, entry: DeadLetter) -> SafeString | str:
+        return one_line(entry.error, 90)
+
+    @display(description="Age", ordering="-id")
+    def age(self, entry: DeadLetter) -> str:
+        return ago(entry.created_at)
+
+    @display(description="Decision")
+    def decision(self, entry: DeadLetter) -> SafeString | str:
+        return one_line(f"{entry.closed_by}: {entry.close_reason}" if entry.closed_by else "", 60)
+
+    @display(description="What to do")
+    def advice(self, entry: DeadLetter) -> str:
+        return ADVICE.get(entry.reason, "")
+
+    @action(description="Requeue", permissions=["view"])
+    def requeue(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> None:
+        ids = list(queryset.order_by("pk").values_list("pk", flat=True))
+        outcomes = services.requeue_dead_letters(ids, by=user_of(request), reason=reason_of(request))
+        self._tell(request, outcomes, "requeued")
+
+    @action(description="Discard (with a reason)", permissions=["view"])
+    def discard(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> None:
+        reason = reason_of(request)
+        if not reason:
+            self.message_user(request, "Say why: fill in the reason beside the action.", messages.ERROR)
+            return
+        ids = list(queryset.order_by("pk").values_list("pk", flat=True))
+        self._tell(request, services.discard_dead_letters(ids, by=user_of(request), reason=reason), "discarded")
+
+    def _tell(self, request: HttpRequest, outcomes: dict[int, str], done: str) -> None:
+        unknown = {"unknown_outcome": "have a step whose outcome has to be said first"}
+        text, well = outcome_message(outcomes, done, MISSED | unknown)
+        self.message_user(request, text, messages.SUCCESS if well else messages.WARNING)
+
+
+class AssetQuestion(admin.SimpleListFilter):
+    title = "Which?"
+    parameter_name = "which"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("active", "In use"), ("inactive", "Taken out of use"), ("alone", "In no group")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        match self.value():
+            case "active":
+                return queryset.filter(is_active=True)
+            case "inactive":
+                return queryset.filter(is_active=False)
+            case "alone":
+                return queryset.filter(groups=None)
+        return queryset
+
+
+class OwnTenant(TenantAdmin):
+    """Rows that people make: they belong to the tenant of who makes them."""
+
+    exclude = ("tenant",)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if not change:
+            obj.tenant_id = user_of(request).tenant_id
+        super().save_model(request, obj, form, change)
+
+
+@admin.register(Asset)
+class AssetAdmin(OwnTenant):
+    """Machines and endpoints that plans can name."""
+
+    list_display = (
+        "name",
+        "hostname",
+        "ip_address",
+        "connection",
+        "environment",
+        "criticality",
+        "group_names",
+        "is_active",
+        "runs",
+    )
+    list_filter = (AssetQuestion, "connection", "environment", "criticality", "groups")
+    search_fields = ("name", "hostname", "ip_address", "tags")
+    filter_horizontal = ("groups",)
+    ordering = ("name",)
+    readonly_fields = ("created_at", "updated_at")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).prefetch_related("groups")
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "groups":
+            kwargs["queryset"] = AssetGroup.objects.filter(tenant_id=user_of(request).tenant_id)
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Records name machines: one is taken out of use (not active), never deleted."""
+        return False
+
+    @display(description="Groups")
+    def group_names(self, asset: Asset) -> str:
+        return ", ".join(group.name for group in asset.groups.all()) or "–"
+
+    @display(description="Executions")
+    def runs(self, asset: Asset) -> SafeString:
+        return format_html('<a href="{}?asset={}">show</a>', reverse("executions:list"), asset.name)
+
+
+@admin.register(AssetGroup)
+class AssetGroupAdmin(OwnTenant):
+    """Named sets of assets, to target and to give rights on."""
+
+    list_display = ("name", "size")
+    search_fields = ("name",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows: QuerySet[Any] = super().get_queryset(request)
+        annotated: QuerySet[Any] = rows.annotate(asset_count=Count("assets", filter=Q(assets__is_active=True)))
+        return annotated
+
+    @display(description="Assets in use", ordering="asset_count")
+    def size(self, group: Any) -> SafeString:
+        address = reverse("admin:executions_asset_changelist")
+        return format_html('<a href="{}?groups__id__exact={}">{}</a>', address, group.pk, group.asset_count)

@@ -1,0 +1,93 @@
+"""How the admin looks and what its menu holds: the colours of the console, one list of links."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.templatetags.static import static
+from django.urls import reverse_lazy
+
+
+def _style(path: str) -> Any:
+    def address(request: HttpRequest) -> str:
+        return static(path)
+
+    return address
+
+
+def _never(request: HttpRequest) -> bool:
+    return False
+
+
+def _link(title: str, icon: str, name: str) -> dict[str, Any]:
+    return {"title": title, "icon": icon, "link": reverse_lazy(name)}
+
+
+UNFOLD: dict[str, Any] = {
+    "SITE_TITLE": "OpsConductor",
+    "SITE_HEADER": "OpsConductor",
+    "SITE_SUBHEADER": "Operators' desk",
+    "SITE_URL": "/executions/",
+    "SITE_ICON": _style("favicon.svg"),
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _style("favicon.svg")}],
+    "SHOW_HISTORY": False,
+    "SHOW_VIEW_ON_SITE": True,
+    "SHOW_BACK_BUTTON": True,
+    "BORDER_RADIUS": "6px",
+    "DASHBOARD_CALLBACK": "executions.admin_home.home",
+    "STYLES": [_style("css/tokens.css"), _style("css/admin.css")],
+    "COLORS": {
+        "base": {
+            "50": "248 249 251", "100": "239 243 249", "200": "223 228 236", "300": "198 206 219", "400": "142 155 176",
+            "500": "95 107 128", "600": "70 81 102", "700": "53 65 82", "800": "36 45 58", "900": "20 26 35",
+            "950": "13 17 23",
+        },
+        "primary": {
+            "50": "238 243 254", "100": "224 233 253", "200": "195 212 251", "300": "155 186 255", "400": "111 157 255",
+            "500": "74 126 235", "600": "45 95 211", "700": "36 77 176", "800": "32 64 142", "900": "28 53 112",
+            "950": "19 34 72",
+        },
+    },
+    "SIDEBAR": {
+        "show_search": False,
+        "show_all_applications": False,
+        "navigation": [
+            {
+                "title": "Work",
+                "items": [
+                    _link("What needs a person", "crisis_alert", "admin:index"),
+                    # its address is a part of the admin's own ones, which would all be taken for it
+                    _link("Live pages", "terminal", "executions:list") | {"active": _never},
+                    _link("Executions", "list_alt", "admin:executions_execution_changelist"),
+                    _link("Steps", "checklist", "admin:executions_step_changelist"),
+                    _link("DLQ", "report", "admin:queueing_deadletter_changelist"),
+                ],
+            },
+            {
+                "title": "Queue and workers",
+                "items": [
+                    _link("Queue", "queue", "admin:queueing_queueentry_changelist"),
+                    _link("Locks", "lock", "admin:queueing_assetlock_changelist"),
+                    _link("Workers", "memory", "admin:queueing_worker_changelist"),
+                ],
+            },
+            {
+                "title": "Inventory",
+                "items": [
+                    _link("Assets", "dns", "admin:executions_asset_changelist"),
+                    _link("Asset groups", "folder", "admin:executions_assetgroup_changelist"),
+                ],
+            },
+            {
+                "title": "People and policies",
+                "items": [
+                    _link("Users", "person", "admin:safety_user_changelist"),
+                    _link("Roles and teams", "group", "admin:auth_group_changelist"),
+                    _link("API tokens", "key", "admin:safety_apitoken_changelist"),
+                    _link("Timeout policies", "timer", "admin:safety_timeoutpolicy_changelist"),
+                ],
+            },
+        ],
+    },
+}  # fmt: skip
