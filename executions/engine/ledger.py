@@ -19,14 +19,18 @@ import orjson
 import psycopg
 from django.conf import settings
 
+from executions.states import ExecutionStatus
 from queueing.connections import connect
 from queueing.queue import Connection
 
 log = logging.getLogger(__name__)
 
+E = ExecutionStatus
+
 MAX_GROUP = 1000  # records in a group: bounds the length of a transaction
 MAX_BACKLOG_BYTES = 16 * 1024 * 1024  # output that waits to be written; beyond it commands are slowed down
 WRONG_STATE = "OC001"  # raised by ledger_commit when a row was not in the state that was said
+COMMITTED_ALREADY = "OC002"  # raised by ledger_commit when this group was committed and only the answer was lost
 
 
 class LeaseLost(Exception):
@@ -59,6 +63,7 @@ class Record:
     targets: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     size: int = 0
+    outdated: bool = False  # the same worker has this execution under a newer lease by now
     done: asyncio.Future[None] | None = None
 
 
@@ -116,7 +121,12 @@ class Ledger:
                 group, self._records = self._records[:MAX_GROUP], self._records[MAX_GROUP:]
             if not group:
                 break
-            answers = self._commit_group(group)
+            try:
+                answers = self._commit_group(group)
+            except Exception as error:
+                # A bug of ours. Were the thread to end, every execution of this worker would wait for ever.
+                log.exception("The ledger failed to write a group of %d records.", len(group))
+                answers = {record.execution_id: WrongState(f"{type(error).__name__}: {error}") for record in group}
             self._loop.call_soon_threadsafe(self._settle, group, answers)
         if self._connection is not None:
             self._connection.close()
@@ -124,6 +134,8 @@ class Ledger:
     def _commit_group(self, group: list[Record]) -> dict[int, Exception]:
         """Commit; return what went wrong by execution."""
         merged = merge(group)
+        for record in group:
+            record.outdated = record.token != merged[record.execution_id].token
         try:
             lost = self._execute(merged)
         except WrongState:
@@ -140,26 +152,18 @@ class Ledger:
         return {execution_id: LeaseLost(execution_id) for execution_id in lost}
 
     def _execute(self, merged: dict[int, Record]) -> list[int]:
-        """Run one group until it is known to be committed or refused. Raises WrongState.
+        """Run one group until it is known to be committed or refused; return whose lease is lost. Raises WrongState.
 
-        When the connection breaks, the commit may or may not have happened: its number on the worker's row tells.
+        When the connection breaks, the commit may or may not have happened, or be under way still: the group is sent
+        again under its number, and the database writes each number once.
         """
+        operations = encode(operations_of(merged))
         self._group += 1
-        operations = orjson.dumps(operations_of(merged)).decode()
-        asked = False
         while True:
             try:
                 if self._connection is None:
                     self._connection = connect("ledger")
-                    if asked and self._is_committed():
-                        return []
-                asked = True
-                row = self._connection.execute(
-                    "SELECT ledger_commit(%s, %s, %s::jsonb, %s)",
-                    (self._worker_id, self._group, operations, settings.QUEUE_AGEING),
-                    prepare=True,
-                ).fetchone()
-                return list(row[0]) if row else []
+                return self._call(self._connection, operations, merged)
             except psycopg.Error as error:
                 if error.sqlstate == WRONG_STATE:
                     raise WrongState(str(error).splitlines()[0]) from None
@@ -171,19 +175,25 @@ class Ledger:
                     raise WrongState(str(error).splitlines()[0]) from None
                 time.sleep(0.2)
 
-    def _is_committed(self) -> bool:
-        assert self._connection is not None
-        row = self._connection.execute(
-            "SELECT ledger_group FROM queueing_worker WHERE id = %s", (self._worker_id,)
-        ).fetchone()
-        return row is not None and row[0] == self._group
+    def _call(self, connection: Connection, operations: str, merged: dict[int, Record]) -> list[int]:
+        try:
+            row = connection.execute(
+                "SELECT ledger_commit(%s, %s, %s::jsonb, %s)",
+                (self._worker_id, self._group, operations, settings.QUEUE_AGEING),
+                prepare=True,
+            ).fetchone()
+        except psycopg.Error as error:
+            if error.sqlstate != COMMITTED_ALREADY:
+                raise
+            return _without_lease(connection, merged)
+        return list(row[0]) if row else []
 
     # -- the event loop ---------------------------------------------------------------------------------------------
 
     def _settle(self, group: list[Record], answers: dict[int, Exception]) -> None:
         for record in group:
             self._backlog -= record.size
-            error = answers.get(record.execution_id) if answers else None
+            error = LeaseLost(record.execution_id) if record.outdated else answers.get(record.execution_id)
             if record.done is not None and not record.done.done():
                 if error is None:
                     record.done.set_result(None)
@@ -200,20 +210,69 @@ def _may_work_later(error: psycopg.Error) -> bool:
     return (error.sqlstate or "")[:2] in {"40", "53", "55", "57", "58", "08", ""}
 
 
+def encode(operations: dict[str, list[dict[str, Any]]]) -> str:
+    """Return operations as JSON that jsonb takes. Raises WrongState when there is no such JSON.
+
+    Text from outside may hold what PostgreSQL's text cannot: NUL, and halves of surrogate pairs. Both become U+FFFD.
+    It is rare, so it is looked for in what was encoded, not before.
+    """
+    try:
+        try:
+            encoded = orjson.dumps(operations)
+            if b"\\u0000" not in encoded:
+                return encoded.decode()
+        except TypeError:
+            pass
+        return orjson.dumps(_storable(operations)).decode()
+    except TypeError as error:
+        raise WrongState(f"It cannot be written as JSON: {error}") from None
+
+
+def _storable(value: Any) -> Any:
+    """Return the value with every text in it as PostgreSQL can store it."""
+    if isinstance(value, str):
+        whole = value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        return whole.replace("\0", "\ufffd")
+    if isinstance(value, dict):
+        return {_storable(name): _storable(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_storable(item) for item in value]
+    return value
+
+
+def _without_lease(connection: Connection, merged: dict[int, Record]) -> list[int]:
+    """Return those that hold no lease now. Stands in for a lost answer: what had no lease then has none now.
+
+    Records that end an execution are left out: they give the lease up themselves, and nothing follows them.
+    """
+    going_on = {record.execution_id: record.token for record in merged.values() if record.end is None}
+    rows = connection.execute(
+        "SELECT execution_id, token FROM queueing_queueentry WHERE execution_id = ANY (%s::bigint[])"
+        " AND state = 'leased' AND lease_expires_at > statement_timestamp()",
+        (list(going_on),),
+    ).fetchall()
+    held = dict(rows)
+    return [execution_id for execution_id, token in going_on.items() if held.get(execution_id) != token]
+
+
 def merge(group: list[Record]) -> dict[int, Record]:
-    """Fold a group so that each execution, step and target appears once: from its first state to its last."""
+    """Fold a group so that each execution, step and target appears once: from its first state to its last.
+
+    Of an execution under two leases the newer one counts: who holds the older one has lost it.
+    """
     merged: dict[int, Record] = {}
     for record in group:
         earlier = merged.get(record.execution_id)
-        if earlier is None or earlier.token != record.token:
+        if earlier is None or earlier.token < record.token:
             merged[record.execution_id] = _copy(record)
+            continue
+        if earlier.token > record.token:
             continue
         earlier.steps = _fold(earlier.steps, record.steps)
         earlier.targets = _fold(earlier.targets, record.targets)
         earlier.events += record.events
         if record.status is not None:
-            if earlier.status is None:
-                earlier.from_statuses = record.from_statuses
+            earlier.from_statuses = _sources(earlier, record)
             earlier.status = record.status
         earlier.reason = record.reason if record.reason is not None else earlier.reason
         earlier.error_code = record.error_code if record.error_code is not None else earlier.error_code
@@ -222,6 +281,22 @@ def merge(group: list[Record]) -> dict[int, Record]:
             earlier.end, earlier.delay, earlier.give_back = record.end, record.delay, record.give_back
             earlier.dead_reason = record.dead_reason
     return merged
+
+
+def _sources(earlier: Record, later: Record) -> list[str] | None:
+    """Return from which statuses both moves, one after the other, are what was meant.
+
+    The first leaves an execution that is being cancelled as it is (ledger.sql), so the second has to allow for that.
+    """
+    if earlier.status is None:
+        return later.from_statuses
+    if earlier.from_statuses is None or later.from_statuses is None:
+        return earlier.from_statuses
+    then = {
+        status: status if (status, earlier.status) == (E.CANCELLING, E.RUNNING) else earlier.status
+        for status in earlier.from_statuses
+    }
+    return [status for status in earlier.from_statuses if then[status] in later.from_statuses]
 
 
 def _copy(record: Record) -> Record:

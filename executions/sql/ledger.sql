@@ -9,8 +9,9 @@
 --                "stdout_bytes", "stderr_bytes", "truncated", "stdout", "data"}],
 --   "events":  [{"execution_id", "k": 1..n, "kind", "actor", "reason", "data"}],
 --   "chunks":  [{"execution_id", "k": 1..n, "step_target_id", "stream", "text"}]}
--- Returns the ids of executions whose lease is lost: nothing of theirs was written. Raises when a row was not in the
--- state that the operation says it was in: nothing at all is written then.
+-- Returns the ids of executions whose lease is lost: nothing of theirs was written. Raises, and writes nothing at all,
+-- when a row was not in the state that the operation says it was in (OC001), and when the worker has committed a group of
+-- this number already (OC002).
 --
 -- Why a stale worker cannot write (promise 4): the entries' rows are locked first, and only then, in a new statement with
 -- a new snapshot, the tokens are compared. From there to the end of the transaction nobody can take a lease away. A token
@@ -33,6 +34,14 @@ BEGIN
      WHERE NOT EXISTS (SELECT FROM queueing_queueentry q
                         WHERE q.execution_id = o.id AND q.state = 'leased' AND q.token = o.token
                           AND q.lease_expires_at > statement_timestamp());
+
+    -- A group whose answer was lost is sent again, maybe while the first call still runs for a connection that is gone. The
+    -- worker's row makes them take turns, and the number says to the second that nothing is left to do.
+    UPDATE queueing_worker SET ledger_group = p_group WHERE id = p_worker AND ledger_group < p_group;
+    IF NOT FOUND AND EXISTS (SELECT FROM queueing_worker WHERE id = p_worker) THEN
+        RAISE EXCEPTION 'ledger: group % is committed already', p_group USING ERRCODE = 'OC002';
+    END IF;
+
     IF v_lost IS NOT NULL THEN
         v_ops := jsonb_build_object('executions', coalesce((SELECT jsonb_agg(o)
             FROM jsonb_array_elements(p_ops -> 'executions') o WHERE NOT (o ->> 'id')::bigint = ANY (v_lost)), '[]'));
@@ -139,9 +148,6 @@ BEGIN
     IF v_return IS NOT NULL THEN
         PERFORM queue_return(v_return, p_ageing);
     END IF;
-
-    -- Says after a lost connection whether this group was committed: the ledger repeats it only if it was not.
-    UPDATE queueing_worker SET ledger_group = p_group WHERE id = p_worker;
 
     SELECT array_agg((o ->> 'id')::bigint) INTO v_ids FROM jsonb_array_elements(v_ops -> 'executions') o;
     IF v_ids IS NOT NULL THEN
