@@ -10,6 +10,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 MADE := $(VENV)/.made
 RUNTIME := $(VENV)/.runtime-installed
+INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check
 DEVELOPMENT := $(VENV)/.development-installed
 # Checks import the settings, but need no database: this one is never contacted.
 UNCONNECTED := env -u SECRET_KEY_FILE -u DATABASE_URL_FILE DATABASE_URL=postgresql:///unconnected SECRET_KEY=only-for-checks-that-contact-nothing
@@ -28,20 +29,24 @@ $(MADE):
 
 # The stamps hold what was installed: pip runs again only when the list has changed, not when a checkout touched the file.
 $(RUNTIME): requirements.txt | $(MADE)
-	@cmp -s $< $@ || $(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@cmp -s $< $@ || { echo "Installing what OpsConductor needs into $(VENV) ..."; $(INSTALL) -r requirements.txt; }
 	@cp $< $@
 
 $(DEVELOPMENT): requirements.txt requirements-dev.txt | $(MADE)
 	@cat requirements.txt requirements-dev.txt | cmp -s - $@ || \
-		$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+		{ echo "Installing what the tests need into $(VENV) ..."; $(INSTALL) -r requirements-dev.txt; }
 	@cat requirements.txt requirements-dev.txt > $@
+	@cp requirements.txt $(RUNTIME)
 
-# exec: a signal to make's child reaches the program itself, and no shell stands between.
+# What runs in the foreground ends when make does, even when make is killed; exec, so that no shell stands between.
+FOREGROUND := exec $(PYTHON) -I -S opsconductor/launch.py --parent $$PPID --death-signal 15 \
+	$(if $(filter Linux,$(shell uname -s)),,--monitor) --
+
 demo: $(RUNTIME)
-	@exec env -u DATABASE_URL -u DATABASE_URL_FILE $(PYTHON) manage.py demo $(if $(ONCE),--once)
+	@unset DATABASE_URL DATABASE_URL_FILE; $(FOREGROUND) $(abspath $(PYTHON)) manage.py demo $(if $(ONCE),--once)
 
 serve: $(RUNTIME)
-	@exec $(PYTHON) manage.py serve
+	@$(FOREGROUND) $(abspath $(PYTHON)) manage.py serve
 
 test: lint
 	$(PYTHON) -m pytest

@@ -19,7 +19,7 @@ from django.db import connections
 from opsconductor import embedded_postgres
 from opsconductor.database_check import check_server
 from opsconductor.environment import ConfigError
-from opsconductor.supervisor import ChildSpec, Supervisor
+from opsconductor.supervisor import ChildSpec, Claim, Supervisor
 
 TURN_SECONDS = 0.1
 WORKER_STOP_SECONDS = 10.0  # on top of SHUTDOWN_GRACE, within which running steps may end
@@ -64,8 +64,14 @@ class Serving:
     """One installation being served: `prepare`, then `run` until a signal (or `until`) ends it."""
 
     def __init__(
-        self, address: Address, *, say: Callable[[str], None], environment: Mapping[str, str] | None = None
+        self,
+        claim: Claim,
+        address: Address,
+        *,
+        say: Callable[[str], None],
+        environment: Mapping[str, str] | None = None,
     ) -> None:
+        self.claim = claim
         self.address = address
         self.say = say
         self.embedded = not settings.DATABASE_URL
@@ -84,7 +90,7 @@ class Serving:
 
     def prepare(self) -> None:
         """Bring the database up to date and print the first administrator's password. Raises ConfigError."""
-        self.supervisor.take_over()
+        self.supervisor.handle_signals()
         Path(settings.STATIC_ROOT).mkdir(parents=True, exist_ok=True)  # WhiteNoise warns about one that is not there
         if self.embedded:
             embedded_postgres.start(self.var_dir)
@@ -100,7 +106,6 @@ class Serving:
 
     def run(self, *, on_ready: Callable[[], None], until: Callable[[], bool] = lambda: False) -> None:
         """Serve until a signal comes or `until()` says so. Raises ConfigError when it never gets ready."""
-        self.supervisor.handle_signals()
         deadline = time.monotonic() + READY_PATIENCE_SECONDS
         ready = False
         while not self.supervisor.asked_to_stop and not until():
@@ -115,12 +120,14 @@ class Serving:
             time.sleep(TURN_SECONDS)
 
     def stop(self) -> None:
-        """Stop worker, web and, if nobody else uses it, the embedded PostgreSQL."""
+        """Stop worker, web and, if nobody else uses it, the embedded PostgreSQL; then let another one serve."""
+        self.claim.stopping()
         self.supervisor.stop()
         if self.embedded:
             connections.close_all()
             _close_pools()
             embedded_postgres.release(self.var_dir)
+        self.claim.give_up()
 
     def _keep_database(self) -> None:
         """Bring the embedded server back when its keeper was killed; looked at once a second."""

@@ -29,6 +29,10 @@ STEADY_SECONDS = 60.0  # a child that lived this long starts again without a pau
 LEFTOVER_PATIENCE_SECONDS = 10.0
 ORPHAN_PATIENCE_SECONDS = 5.0
 
+RECORD = "serve.json"  # the children, under VAR_DIR, for the one who comes after a kill
+SERVING_PATIENCE_SECONDS = 2.0  # one whose parent was killed has the signal by then
+STOPPING_PATIENCE_SECONDS = 3700.0  # it bounds its own stop, by SHUTDOWN_GRACE_SECONDS
+
 Say = Callable[[str], None]
 
 
@@ -135,29 +139,61 @@ def _signal_group(group: int, number: int) -> bool:
     return True
 
 
+class Claim:
+    """The right to serve from one VAR_DIR, held by one process at a time and gone with it.
+
+    Waits for one that is stopping already; refuses beside one that is not, with ConfigError. What a killed one left
+    running is ended.
+    """
+
+    def __init__(self, var_dir: Path, *, say: Say) -> None:
+        self._var_dir = var_dir
+        var_dir.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(var_dir / "serve.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._wait_for_lock(say)
+        except ConfigError:
+            os.close(self._lock)
+            raise
+        self._note(b"serving")
+        _end_leftovers(var_dir / RECORD, say)
+
+    def _wait_for_lock(self, say: Say) -> None:
+        begun = time.monotonic()
+        told = False
+        while not try_lock(self._lock, fcntl.LOCK_EX):
+            stopping = os.pread(self._lock, 16, 0) == b"stopping"
+            if time.monotonic() - begun > (STOPPING_PATIENCE_SECONDS if stopping else SERVING_PATIENCE_SECONDS):
+                where = self._var_dir
+                raise ConfigError(
+                    f"OpsConductor is already being served from {where}: stop that first, or set VAR_DIR."
+                )
+            if stopping and not told:
+                say("Waiting for an earlier start to stop.")
+                told = True
+            time.sleep(0.1)
+
+    def _note(self, state: bytes) -> None:
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, state, 0)
+
+    def stopping(self) -> None:
+        """Let whoever comes now wait instead of being refused."""
+        self._note(b"stopping")
+
+    def give_up(self) -> None:
+        os.close(self._lock)
+
+
 class Supervisor:
-    """The children of one installation. One supervisor per VAR_DIR: a second one is refused with ConfigError."""
+    """The children of one installation, looked after under a Claim."""
 
     def __init__(self, specs: list[ChildSpec], *, var_dir: Path, say: Say) -> None:
         self.say = say
         self.children = [Child(spec, say) for spec in specs]
         self.asked_to_stop = False
         self.hurry = False
-        self._var_dir = var_dir
-        self._record = var_dir / "serve.json"
-        self._lock: int | None = None
-
-    def take_over(self) -> None:
-        """Become the one supervisor of VAR_DIR and end what a killed one left running. Raises ConfigError."""
-        self._var_dir.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._var_dir / "serve.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if not try_lock(descriptor, fcntl.LOCK_EX):
-            os.close(descriptor)
-            raise ConfigError(
-                f"OpsConductor is already being served from {self._var_dir}: stop that first, or set VAR_DIR."
-            )
-        self._lock = descriptor
-        _end_leftovers(self._record, self.say)
+        self._record = var_dir / RECORD
 
     def handle_signals(self) -> None:
         """Let SIGTERM, SIGINT and SIGHUP stop the children in order; a second one hurries."""
@@ -176,13 +212,10 @@ class Supervisor:
             self._write_record()
 
     def stop(self) -> None:
-        """Stop the children, the last one first, and give VAR_DIR up."""
+        """Stop the children, the last one first."""
         for child in reversed(self.children):
             child.stop(hurry=lambda: self.hurry)
         self._record.unlink(missing_ok=True)
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
 
     def _write_record(self) -> None:
         running = []

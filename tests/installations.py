@@ -62,6 +62,7 @@ class LiveInstallation:
         )
         self.environment.update(settings)
         self.admin_password = ""  # known after the first start
+        self.command: list[str] = []  # instead of manage.py, to start it in another way
         self.process: subprocess.Popen[str] | None = None
         self.lines: list[str] = []
         self._reader: threading.Thread | None = None
@@ -74,7 +75,8 @@ class LiveInstallation:
         """Start serving and wait until it says that it is ready."""
         self.lines = []
         self.process = subprocess.Popen(
-            [*self.wrapper, sys.executable, MANAGE, command, *arguments],
+            self.command or [*self.wrapper, sys.executable, MANAGE, command, *arguments],
+            cwd=PROJECT,
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

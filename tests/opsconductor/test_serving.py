@@ -47,9 +47,11 @@ def child(installation: LiveInstallation, name: str) -> psutil.Process | None:
 
 
 def family(installation: LiveInstallation) -> list[psutil.Process]:
+    """What `serve` has started, without the embedded PostgreSQL, which whoever comes next may go on using."""
     assert installation.process is not None
-    below: list[psutil.Process] = psutil.Process(installation.process.pid).children(recursive=True)
-    return below
+    database = {keeper(installation.var_dir), *keeper(installation.var_dir).children(recursive=True)}
+    below = psutil.Process(installation.process.pid).children(recursive=True)
+    return [process for process in below if process not in database]
 
 
 def workers_are_there(installation: LiveInstallation) -> bool:
@@ -86,10 +88,15 @@ def test_the_administrators_password_is_shown_at_the_first_start_alone(installat
         assert password not in file.read_text(errors="replace")
 
 
-@pytest.mark.parametrize("name", ["web server", "worker"])
-def test_a_killed_child_is_started_again_and_serve_says_so(installation: LiveInstallation, name: str) -> None:
+def test_a_killed_child_is_started_again_and_serve_says_so(installation: LiveInstallation) -> None:
     installation.start()
     wait_until(lambda: workers_are_there(installation), what="a worker process")
+    for name in ("web server", "worker"):
+        kill_and_await_another(installation, name)
+    wait_until(lambda: health(installation), what="an answer")
+
+
+def kill_and_await_another(installation: LiveInstallation, name: str) -> None:
     old = child(installation, name)
     assert old is not None
     below = old.children(recursive=True)
@@ -97,7 +104,6 @@ def test_a_killed_child_is_started_again_and_serve_says_so(installation: LiveIns
 
     installation.wait_for(f"The {name} was killed by SIGKILL: starting it again")
     wait_until(lambda: child(installation, name) not in (None, old), what=f"a new {name}")
-    wait_until(lambda: health(installation), what="an answer")
     wait_until(lambda: all(is_gone(process) for process in below), what="the end of what the old one had started")
 
 
@@ -121,6 +127,19 @@ def test_a_killed_serve_leaves_nothing_running_and_starts_again(installation: Li
     installation.start()  # at once, on the same port, while the old ones may still be ending
     assert health(installation)
     wait_until(lambda: all(is_gone(process) for process in left), what="the end of the old processes")
+
+
+def test_a_killed_make_serve_takes_everything_along_and_starts_again(installation: LiveInstallation) -> None:
+    installation.command = ["make", "--old-file=.venv/.runtime-installed", "serve"]
+    installation.start()
+    left = family(installation)
+    assert installation.process is not None
+    installation.process.kill()  # make alone, which has no time to pass it on
+    installation.process.wait(timeout=60)
+
+    installation.start()
+    assert health(installation)
+    assert [process for process in left if not is_gone(process)] == []
 
 
 def test_after_a_killed_serve_everything_ends_without_another_start(installation: LiveInstallation) -> None:

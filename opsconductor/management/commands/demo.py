@@ -16,6 +16,7 @@ from opsconductor import launch
 from opsconductor.environment import ConfigError
 from opsconductor.management.commands.serve import configured_address
 from opsconductor.serving import Serving, first_free
+from opsconductor.supervisor import Claim
 
 PLAN = Path("examples") / "plans" / "host-health.yaml"
 ADDRESS_IN_PLAN = "http://127.0.0.1:8000"  # replaced where the demo listens elsewhere
@@ -52,12 +53,13 @@ Example: .venv/bin/python manage.py demo --once"""
 
     def _demonstrate(self, once: bool) -> int:
         wanted = configured_address()
+        claim = Claim(settings.VAR_DIR, say=self._say)
         address = first_free(wanted)
         if address != wanted:
             self._say(f"Port {wanted.port} is in use: using {address.port}.")
         environment = {"HTTP_ALLOWED_NETWORKS": os.environ.get("HTTP_ALLOWED_NETWORKS") or "127.0.0.0/8"}
         os.environ.update(environment)  # run_plan and a preview see what web and worker see
-        serving = Serving(address, say=self._say, environment=environment)
+        serving = Serving(claim, address, say=self._say, environment=environment)
         run = PlanRun(_plan_for(address.url), address.url)
 
         def begin() -> None:

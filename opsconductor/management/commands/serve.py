@@ -3,10 +3,12 @@
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from opsconductor.environment import ConfigError, env_int, env_str
 from opsconductor.serving import Address, Serving
+from opsconductor.supervisor import Claim
 
 
 class Command(BaseCommand):
@@ -29,7 +31,7 @@ Example: PORT=9000 .venv/bin/python manage.py serve"""
     def handle(self, *args: object, port: int | None, bind: str | None, **options: object) -> None:
         try:
             address = configured_address(port, bind)
-            serving = Serving(address, say=self._say)
+            serving = Serving(Claim(settings.VAR_DIR, say=self._say), address, say=self._say)
             try:
                 serving.prepare()
                 if not address.is_free():
