@@ -20,6 +20,7 @@ export class Log {
     this.box.addEventListener("scroll", () => this.scrolled(), { passive: true });
     new ResizeObserver(() => this.draw(true)).observe(this.box);
     this.rows.addEventListener("click", (event) => this.clicked(event));
+    this.box.lines = this.lines.all; // all of them, for the browser's console: the document holds only what is visible
     this.follow(live && this.wanted < 0);
   }
 
