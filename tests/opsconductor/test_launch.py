@@ -14,19 +14,19 @@ from opsconductor import launch
 from tests.installations import wait_until
 from tests.opsconductor.postgres_processes import is_gone
 
-LAUNCHER = """
+PROGRAM = 'trap "echo ended >> $0; exit 0" TERM; echo $$ > $0; while :; do sleep 0.1; done'
+LAUNCHER = f"""
 import os, subprocess, sys
 watched = ["--parent", str(os.getpid()), "--death-signal", "15", *sys.argv[2:]]
-program = ["/bin/sh", "-c", 'trap "echo ended >> $0; exit 0" TERM; echo $$ > $0; while :; do sleep 0.1; done', sys.argv[1]]
-subprocess.run([sys.executable, "-I", "-S", sys.argv[0] or "", *watched, "--", *program])
+program = ["/bin/sh", "-c", {PROGRAM!r}, sys.argv[1]]
+subprocess.run([sys.executable, "-I", "-S", {launch.__file__!r}, *watched, "--", *program])
 """
 
 
 @pytest.mark.parametrize("options", [[], ["--monitor"]], ids=["by the kernel", "by a monitor"])
 def test_a_program_is_told_when_its_launcher_is_killed(tmp_path: Path, options: list[str]) -> None:
     notes = tmp_path / "notes"
-    script = LAUNCHER.replace('sys.argv[0] or ""', repr(launch.__file__))
-    launcher = subprocess.Popen([sys.executable, "-c", script, str(notes), *options], start_new_session=True)
+    launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER, str(notes), *options], start_new_session=True)
     wait_until(lambda: notes.exists() and notes.read_text().strip(), what="the program")
     program = psutil.Process(int(notes.read_text()))
 
