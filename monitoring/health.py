@@ -7,21 +7,24 @@ counts is when a worker last gave a sign of life, by the database's clock, not t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
+from django.db.backends.utils import CursorWrapper
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
 from queueing.control import is_draining
 from queueing.models import EntryState, QueueControl, QueueEntry
 
-PASS, WARN, FAIL = "pass", "warn", "fail"
+PASS, WARN, FAIL = WORSE = ("pass", "warn", "fail")
+CONNECT_SECONDS = 3
 _MOST_NAMED = 5
 
 WORKERS = """
@@ -72,17 +75,48 @@ def process_health() -> Health:
 
 def readiness() -> Health:
     """Whether this installation can take in plans and carry them out."""
-    return _judge({"database": database, "migrations": migrations, "queue": queue, "workers": workers})
+    first = _run("database", database)
+    if first.status == FAIL:
+        # Nothing else can be known, and each would wait in vain for a connection.
+        return Health(FAIL, (first, *(replace(first, name=name, duration_ms=0.0) for name in _ON_DATABASE)))
+    rest = _judge(_ON_DATABASE)
+    return Health(max(first.status, rest.status, key=WORSE.index), (first, *rest.checks))
 
 
 def database() -> Verdict:
-    """Whether the database answers, and takes writes."""
-    with connection.cursor() as cursor:
+    """Whether the database answers, and takes writes.
+
+    Asks over a connection of its own: the pool would wait for a free one, longer than any probe does.
+    """
+    with _direct() as cursor:
         cursor.execute("SELECT pg_is_in_recovery(), current_setting('transaction_read_only')")
         in_recovery, read_only = cursor.fetchone() or (False, "off")
     if in_recovery or read_only == "on":
         return FAIL, "The database takes no writes: it is a standby, or was made read-only."
     return PASS, "It answers and takes writes."
+
+
+def database_answers() -> bool:
+    """Whether the database can be read at all."""
+    try:
+        with _direct() as cursor:
+            cursor.execute("SELECT 1")
+    except (DatabaseError, InterfaceError):
+        return False
+    return True
+
+
+@contextmanager
+def _direct() -> Iterator[CursorWrapper]:
+    direct = connection.copy()
+    options = direct.settings_dict["OPTIONS"]
+    options.pop("pool", None)
+    options["connect_timeout"] = CONNECT_SECONDS
+    try:
+        with direct.cursor() as cursor:
+            yield cursor
+    finally:
+        direct.close()
 
 
 def migrations() -> Verdict:
@@ -127,9 +161,12 @@ def workers() -> Verdict:
     return PASS, f"{len(rows)} beat."
 
 
+_ON_DATABASE: dict[str, Callable[[], Verdict]] = {"migrations": migrations, "queue": queue, "workers": workers}
+
+
 def _judge(checks: dict[str, Callable[[], Verdict]]) -> Health:
     found = tuple(_run(name, check) for name, check in checks.items())
-    worst = max((check.status for check in found), key=(PASS, WARN, FAIL).index)
+    worst = max((check.status for check in found), key=WORSE.index)
     return Health(worst, found)
 
 

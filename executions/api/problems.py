@@ -145,9 +145,8 @@ def _of_database(exc: Exception, request: HttpRequest, instance: str) -> HttpRes
         )
         return problem("invalid_body", "A value cannot be stored.", instance=instance)
     if isinstance(exc, OperationalError | InterfaceError):
-        logger.warning(
-            "%s %s: the database does not answer (%s)", request.method, instance, type(exc.__cause__).__name__
-        )
+        why = str(exc).partition("\n")[0]
+        logger.warning("%s %s: the database does not answer: %s", request.method, instance, why)
         return database_unavailable(instance)
     return _unexpected(exc, request, instance)
 

@@ -30,6 +30,7 @@ SPECTACULAR: dict[str, Any] = {
     "REDOC_DIST": "SIDECAR",
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "POSTPROCESSING_HOOKS": [],
+    "COMPONENT_SPLIT_REQUEST": True,  # the number of a row is given, never taken
     "SWAGGER_UI_SETTINGS": {"persistAuthorization": True, "displayRequestDuration": True},
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.urls import Resolver404, path, register_converter, resolve
+from django.urls import Resolver404, path, re_path, register_converter, resolve
 from django.urls.converters import IntConverter
 from django.views.decorators.csrf import csrf_exempt
 
@@ -28,7 +28,7 @@ register_converter(RowNumber, "row")
 
 
 @csrf_exempt
-def without_slash(request: HttpRequest, rest: str) -> HttpResponseBase:
+def without_slash(request: HttpRequest) -> HttpResponseBase:
     """Serve /api/v1/executions like /api/v1/executions/: a redirect would lose the body of a POST."""
     other = request.path_info.rstrip("/") if request.path_info.endswith("/") else f"{request.path_info}/"
     try:
@@ -78,5 +78,5 @@ urlpatterns = [
     path("errors/<str:code>/", errors.ErrorView.as_view()),
     path("schema/", docs.SchemaView.as_view(), name="schema"),
     path("docs/", docs.DocsView.as_view(), name="api-docs"),
-    path("<path:rest>", without_slash),
+    re_path("", without_slash),  # anything, also what no path converter takes
 ]

@@ -48,7 +48,9 @@ def test_an_inactive_user_is_out_at_once(admin: Api) -> None:
     problem_of(admin.get("executions/"), 401, "invalid_token")
 
 
-@pytest.mark.parametrize("path", ["nope/", "executions/0/", "executions/99999999999999999999/", "executions/x/", "a/b"])
+@pytest.mark.parametrize(
+    "path", ["nope/", "executions/0/", "executions/99999999999999999999/", "executions/x/", "a/b", "a%0Ab"]
+)
 def test_what_is_not_there_is_a_problem_and_no_page(admin: Api, path: str) -> None:
     problem_of(admin.get(path), 404, "not_found")
 

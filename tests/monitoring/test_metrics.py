@@ -1,0 +1,96 @@
+"""/metrics: what Prometheus reads is what the database says."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+from prometheus_client.parser import text_string_to_metric_families
+
+from executions.states import ExecutionStatus
+from monitoring import figures
+from queueing import control
+from queueing.models import DeadLetter, QueueEntry, Worker
+from tests.executions.live.rows import make_execution, make_user
+
+pytestmark = pytest.mark.django_db
+
+
+def scrape() -> dict[tuple[str, str], float]:
+    """Return {(name, value of its only label or nothing): number} of our own metrics."""
+    response = Client().get("/metrics")
+    assert response.status_code == 200
+    return {
+        (sample.name, next(iter(sample.labels.values()), "")): sample.value
+        for family in text_string_to_metric_families(response.content.decode())
+        for sample in family.samples
+        if sample.name.startswith("opsconductor_")
+    }
+
+
+def test_executions_are_counted_by_status() -> None:
+    user = make_user()
+    for status in ("running", "failed", "failed", "succeeded"):
+        make_execution(user, steps=["one"], status=status)
+
+    told = scrape()
+
+    counts = {status: told["opsconductor_executions", status] for status in ExecutionStatus.values}
+    assert counts == {status: {"running": 1, "failed": 2, "succeeded": 1}.get(status, 0) for status in counts}
+
+
+def test_the_queue_the_dlq_and_the_workers_are_told() -> None:
+    now = timezone.now()
+    for number, state in enumerate(("ready", "ready", "blocked", "delayed"), 1):
+        QueueEntry.objects.create(
+            execution_id=number, tenant_id=1, state=state, priority=5, attempts_left=3, place=now,
+            available_at=now - timedelta(seconds=60 if state == "ready" else 0),
+        )  # fmt: skip
+    DeadLetter.objects.create(execution_id=9, tenant_id=1, reason="engine_error", attempts=1)
+    DeadLetter.objects.create(
+        execution_id=9, tenant_id=1, reason="engine_error", attempts=1, state="discarded", closed_at=now
+    )
+    Worker.objects.create(cluster="c", host="a", pid=1, version="1", slots=10, running=4, last_beat_at=now)
+    Worker.objects.create(cluster="c", host="b", pid=1, version="1", slots=10, last_beat_at="2026-01-01T00:00:00Z")
+    control.drain(by="user:root")
+
+    told = scrape()
+
+    assert told["opsconductor_queue_depth", ""] == 4
+    assert told["opsconductor_queue_entries", "ready"] == 2
+    assert told["opsconductor_queue_entries", "leased"] == 0
+    assert 60 <= told["opsconductor_queue_waiting_seconds", ""] < 120
+    assert told["opsconductor_queue_draining", ""] == 1
+    assert told["opsconductor_dead_letters", "engine_error"] == 1
+    assert told["opsconductor_dead_letters", "outcome_unknown"] == 0
+    assert told["opsconductor_workers", "active"] == 2
+    assert (told["opsconductor_workers_beating", ""], told["opsconductor_workers_silent", ""]) == (1, 1)
+    assert (told["opsconductor_worker_slots", ""], told["opsconductor_worker_running", ""]) == (20, 4)
+
+
+def test_a_figure_that_cannot_be_read_is_absent_and_not_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "EXECUTIONS", "SELECT pg_sleep(30), 1")
+    monkeypatch.setattr(figures, "MOST_MILLISECONDS", 50)
+
+    told = scrape()
+
+    assert ("opsconductor_executions", "running") not in told
+    assert told["opsconductor_scrape_failed", "executions"] == 1
+    assert told["opsconductor_scrape_failed", "queue"] == 0
+    assert told["opsconductor_queue_depth", ""] == 0
+
+
+def test_figures_of_a_database_that_does_not_answer_are_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "database_answers", lambda: False)
+
+    told = scrape()
+
+    assert {name for name, _ in told} == {"opsconductor_scrape_failed", "opsconductor_scrape_seconds"}
+
+
+def test_requests_of_this_process_are_counted_too() -> None:
+    Client().get("/healthz")
+
+    assert b"django_http_requests_total_by_method_total" in Client().get("/metrics").content
