@@ -37,7 +37,6 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 15.0
 PAUSE_SECONDS = 0.05  # between two reads of one stream: a burst of commits is one read
 MOST_UNSENT_BYTES = 4 * 1024 * 1024  # waiting in the server for one slow reader; then we read no further for it
-SLOW_READER_SECONDS = 60.0
 READ_LIMIT = 1000  # items in one read of a stream
 TEXT_PIECES = 2000  # pieces of output in one read of a download
 
@@ -107,7 +106,7 @@ class OutputView(ApiView):
         execution = one(request, execution_id)
         wanted = wanted_of(execution.pk, query.text("step"), query.text("target"), streams)
         if "text" in formats or (not formats and _prefers_text(request)):
-            return _download(wanted, after)
+            return _download(wanted, after, _unsent(request))
         found, more = read_output(wanted, after, limit)
         cursor = found[-1]["seq"] if found else after
         return answer(
@@ -172,7 +171,7 @@ class Stream:
                 async for generation in changes:
                     silent = True
                     async for text in self._read_on(generation):
-                        await self._let_it_read()
+                        await taken(self.unsent_bytes)
                         yield text
                         silent = False
                     if self.over:
@@ -206,11 +205,14 @@ class Stream:
                 yield await _end(self.execution_id, sight.last_seq)
             return
 
-    async def _let_it_read(self) -> None:
-        waited = 0.0
-        while self.unsent_bytes() > MOST_UNSENT_BYTES and waited < SLOW_READER_SECONDS:
-            await asyncio.sleep(PAUSE_SECONDS)
-            waited += PAUSE_SECONDS
+
+async def taken(unsent_bytes: Callable[[], int]) -> None:
+    """Wait until the reader has taken most of what was sent: one that stopped reading must not fill our memory.
+
+    However long that is: whoever goes away ends the response, and with it the waiting.
+    """
+    while unsent_bytes() > MOST_UNSENT_BYTES:
+        await asyncio.sleep(PAUSE_SECONDS)
 
 
 @database_sync_to_async
@@ -244,18 +246,19 @@ def _next(request: Request, cursor: int) -> str:
     return f"{request.path}?{urlencode({**given, 'after': cursor})}"
 
 
-def _download(wanted: Wanted, after: int) -> StreamingHttpResponse:
-    response = StreamingHttpResponse(_text(wanted, after), content_type="text/plain; charset=utf-8")
+def _download(wanted: Wanted, after: int, unsent_bytes: Callable[[], int]) -> StreamingHttpResponse:
+    response = StreamingHttpResponse(_text(wanted, after, unsent_bytes), content_type="text/plain; charset=utf-8")
     response.headers["Content-Disposition"] = f'attachment; filename="execution-{wanted.execution_id}.txt"'
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
-async def _text(wanted: Wanted, after: int) -> AsyncIterator[bytes]:
+async def _text(wanted: Wanted, after: int, unsent_bytes: Callable[[], int]) -> AsyncIterator[bytes]:
     read = database_sync_to_async(read_output, thread_sensitive=False)
     speaking: int | None = None
     line_is_open = False
     while True:
+        await taken(unsent_bytes)
         found, more = await read(wanted, after, TEXT_PIECES)
         for piece in found:
             after = piece["seq"]
