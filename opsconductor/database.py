@@ -33,4 +33,7 @@ def database_settings(url: str, var_dir: Path, *, pooled: bool) -> dict[str, Any
         "HOST": unquote(host),
         "PORT": str(parts.port or options.pop("port", "") or ""),
         "OPTIONS": options,
+        # A pool keeps connections itself. Elsewhere a thread keeps its own, and looks whether it still works.
+        "CONN_MAX_AGE": 0 if pooled else None,
+        "CONN_HEALTH_CHECKS": not pooled,
     }

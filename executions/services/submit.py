@@ -61,6 +61,7 @@ class Planning:
     inventory: TenantInventory = field(init=False)
     policies: dict[tuple[str, str], Limits] = field(init=False)
     _permitted: dict[str, dict[int, bool]] = field(default_factory=dict)
+    _may_submit: bool | None = None
 
     def __post_init__(self) -> None:
         self.limits = PlanLimits(max_targets=settings.MAX_TARGETS)
@@ -92,6 +93,12 @@ class Planning:
                 {u.asset_id for plan in plans for u in plan.targets.values() if u.action_class == action_class},
             )
 
+    @property
+    def may_submit(self) -> bool:
+        if self._may_submit is None:
+            self._may_submit = rbac.can_submit(self.by)
+        return self._may_submit
+
     def permitted(self, action_class: str, asset_ids: set[int]) -> set[int]:
         """Return those of the assets on which the user may run plans of this class."""
         known = self._permitted.setdefault(action_class, {})
@@ -102,7 +109,7 @@ class Planning:
 
     def check_rights(self, plan: CompiledPlan) -> None:
         """Refuse a plan with a target that this user may not use so; without targets the right to submit is needed."""
-        if not plan.targets and not rbac.can_submit(self.by):
+        if not plan.targets and not self.may_submit:
             raise forbidden(
                 "You may not submit plans.", "Ask an administrator for the role requester, then submit again."
             )
@@ -268,8 +275,14 @@ def _check_fields(submission: Submission) -> None:
         raise _invalid("trace_id", "trace_id is longer than 120 characters.", "Send a shorter one.")
     if submission.not_before is not None and submission.not_before.tzinfo is None:
         raise _invalid("not_before", "not_before has no time zone.", "Write it as 2026-01-31T22:00:00Z.")
-    if "\0" in submission.reason or "\0" in submission.trace_id or any("\0" in tag for tag in submission.tags):
-        raise _invalid("reason", "A text contains a NUL character.", "Remove it.")
+    texts = {"reason": [submission.reason], "trace_id": [submission.trace_id], "tags": submission.tags}
+    for path, values in texts.items():
+        if not all(map(_can_be_stored, values)):
+            raise _invalid(path, f"{path} holds a NUL character or half of a surrogate pair.", "Remove it.")
+
+
+def _can_be_stored(text: str) -> bool:
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _invalid(path: str, message: str, how_to_fix: str) -> Refused:

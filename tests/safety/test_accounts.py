@@ -59,7 +59,7 @@ def test_of_many_processes_at_once_one_makes_the_first_admin() -> None:
 @pytest.mark.django_db
 def test_createsuperuser_needs_no_tenant(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", "correct horse battery staple")
-    call_command("createsuperuser", username="root", interactive=False)
+    call_command("createsuperuser", username="root", email="root@example.com", interactive=False)
     user = User.objects.get(username="root")
     assert (user.is_superuser, user.is_staff, user.tenant.name) == (True, True, "default")
 
