@@ -140,8 +140,8 @@ class Execution(models.Model):
         permissions = (("cancel", "Can cancel it"),)
         constraints = (
             models.CheckConstraint(
-                condition=Q(status__in=[str(s) for s in FINAL_EXECUTION], finished_at__isnull=False)
-                | (~Q(status__in=[str(s) for s in FINAL_EXECUTION]) & Q(finished_at__isnull=True)),
+                condition=Q(status__in=sorted(FINAL_EXECUTION), finished_at__isnull=False)
+                | (~Q(status__in=sorted(FINAL_EXECUTION)) & Q(finished_at__isnull=True)),
                 name="finished_if_and_only_if_final",
             ),
             models.CheckConstraint(condition=Q(status__in=ExecutionStatus.values), name="execution_status_known"),

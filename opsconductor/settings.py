@@ -1,5 +1,7 @@
 """Settings, read from the environment. A bad value stops the start with a sentence (see environment.py)."""
 
+import contextlib
+import os
 import secrets
 from datetime import timedelta
 from pathlib import Path
@@ -28,8 +30,13 @@ def _secret_key() -> str:
     path = VAR_DIR / "secret_key"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_urlsafe(64))
+        # Of several first starts at once one wins the link, and nobody ever reads half a key.
+        draft = path.with_name(f"secret_key.{os.getpid()}")
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_urlsafe(64))
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+        draft.unlink()
     return path.read_text().strip()
 
 
@@ -144,6 +151,7 @@ SPECTACULAR_SETTINGS = {
 WORKER_PROCESSES = env_int("WORKER_PROCESSES", 2, minimum=1, maximum=256)
 WORKER_CONCURRENCY = env_int("WORKER_CONCURRENCY", 500, minimum=1, maximum=10_000)
 LEASE = timedelta(seconds=env_int("LEASE_SECONDS", 30, minimum=3, maximum=3600))
+WORKER_SHIFT = timedelta(seconds=env_int("WORKER_SHIFT_SECONDS", 3600, minimum=1))  # then a new process takes over
 QUEUE_AGEING = timedelta(seconds=30)  # the head start in time that one priority level is worth
 QUEUE_RUNNER = "executions.engine.entry.Engine"  # what queueing's workers run; see queueing/worker.py
 SHUTDOWN_GRACE = timedelta(seconds=env_int("SHUTDOWN_GRACE_SECONDS", 20, minimum=1, maximum=3600))

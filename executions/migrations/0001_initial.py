@@ -426,14 +426,14 @@ class Migration(migrations.Migration):
                         ("finished_at__isnull", False),
                         (
                             "status__in",
-                            ["rejected", "expired", "cancelled", "timed_out", "succeeded", "partial", "failed"],
+                            ["cancelled", "expired", "failed", "partial", "rejected", "succeeded", "timed_out"],
                         ),
                     ),
                     models.Q(
                         models.Q(
                             (
                                 "status__in",
-                                ["rejected", "expired", "cancelled", "timed_out", "succeeded", "partial", "failed"],
+                                ["cancelled", "expired", "failed", "partial", "rejected", "succeeded", "timed_out"],
                             ),
                             _negated=True,
                         ),
