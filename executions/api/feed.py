@@ -211,7 +211,7 @@ async def taken(unsent_bytes: Callable[[], int]) -> None:
 
     However long that is: whoever goes away ends the response, and with it the waiting.
     """
-    while unsent_bytes() > MOST_UNSENT_BYTES:
+    while unsent_bytes() > MOST_UNSENT_BYTES:  # noqa: ASYNC110  (nobody tells when a transport is read)
         await asyncio.sleep(PAUSE_SECONDS)
 
 
