@@ -6,9 +6,8 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models.functions import Now
 
 from executions.models import Approval, Execution
-from executions.services.records import move, remark
+from executions.services.records import conclude, move, remark
 from executions.services.refusals import Refused, forbidden, not_found
-from executions.services.stop import skip_unstarted
 from executions.states import ExecutionStatus
 from queueing import queue
 from safety import rbac
@@ -48,9 +47,8 @@ def reject(execution_id: int, *, by: User, comment: str = "") -> str:
     with transaction.atomic():
         execution = _locked(execution_id, by)
         _decide(execution, by, approved=False, comment=comment)
-        if not move(execution.pk, E.PENDING_APPROVAL, E.REJECTED, actor=by.actor, reason=comment):
+        if not conclude(execution.pk, E.PENDING_APPROVAL, E.REJECTED, actor=by.actor, reason=comment):
             raise _not_waiting(execution)
-        skip_unstarted(execution.pk)
     return E.REJECTED
 
 
@@ -59,10 +57,9 @@ def expire_overdue(limit: int = 100) -> int:
     overdue = Execution.objects.filter(status=E.PENDING_APPROVAL, approval_expires_at__lte=Now())
     expired = 0
     for execution_id in overdue.values_list("pk", flat=True)[:limit]:
-        with transaction.atomic():
-            if move(execution_id, E.PENDING_APPROVAL, E.EXPIRED, actor="system", reason="Nobody approved it in time."):
-                skip_unstarted(execution_id)
-                expired += 1
+        expired += conclude(
+            execution_id, E.PENDING_APPROVAL, E.EXPIRED, actor="system", reason="Nobody approved it in time."
+        )
     return expired
 
 

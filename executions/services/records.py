@@ -41,6 +41,39 @@ INSERT INTO executions_event (execution_id, seq, kind, actor, reason, data)
 SELECT id, last_seq, %(kind)s, %(actor)s, %(reason)s, %(data)s::jsonb FROM moved
 """
 
+# Events as the engine writes them: a step with one target moves together with it.
+SKIP = """
+WITH target AS (
+    UPDATE executions_steptarget SET status = 'skipped', finished_at = statement_timestamp()
+     WHERE execution_id = %(id)s AND status = 'pending' RETURNING id, step_id, position, name, attempt
+), step AS (
+    UPDATE executions_step SET status = 'skipped', finished_at = statement_timestamp()
+     WHERE execution_id = %(id)s AND status = 'pending' RETURNING id, position, key
+), single AS (
+    SELECT step_id, min(id) AS id, min(name) AS name, min(attempt) AS attempt
+      FROM executions_steptarget WHERE execution_id = %(id)s GROUP BY step_id HAVING count(*) = 1
+), event AS (
+    SELECT s.position, t.position AS target_position, 'target.skipped' AS kind,
+           jsonb_build_object('step', s.key, 'target', t.name, 'step_target', t.id, 'from', 'pending', 'to', 'skipped',
+                              'attempt', t.attempt) AS data
+      FROM target t JOIN executions_step s ON s.id = t.step_id
+     WHERE t.step_id NOT IN (SELECT step_id FROM single)
+     UNION ALL
+    SELECT step.position, NULL, 'step.skipped',
+           jsonb_build_object('step', step.key, 'step_id', step.id, 'from', 'pending', 'to', 'skipped')
+               || CASE WHEN single.id IS NULL THEN '{}' ELSE jsonb_build_object(
+                    'target', single.name, 'step_target', single.id, 'attempt', single.attempt) END
+      FROM step LEFT JOIN single ON single.step_id = step.id
+), numbered AS (
+    SELECT kind, data, row_number() OVER (ORDER BY position, target_position NULLS LAST) AS k FROM event
+), moved AS (
+    UPDATE executions_execution SET last_seq = last_seq + (SELECT count(*) FROM event) WHERE id = %(id)s
+    RETURNING id, last_seq - (SELECT count(*) FROM event) AS base
+)
+INSERT INTO executions_event (execution_id, seq, kind, actor, reason, data)
+SELECT moved.id, moved.base + k, kind, %(actor)s, '', data FROM moved, numbered
+"""
+
 
 def move(
     execution_id: int,
@@ -79,6 +112,21 @@ def move(
         if moved:
             tell([execution_id])
     return moved
+
+
+def conclude(execution_id: int, old: str, new: str, *, actor: str, reason: str) -> bool:
+    """Move one execution that no worker holds from `old` to its end `new`; what has not begun is skipped.
+
+    Returns whether it was still in `old`; nothing is written if it was not. Raises KeyError when the move is not legal.
+    """
+    execution_event(old, new)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT status FROM executions_execution WHERE id = %s FOR UPDATE", [execution_id])
+        if cursor.fetchone() != (old,):
+            return False
+        # Before the move: the last event of an execution is that it ended, and readers stop there.
+        cursor.execute(SKIP, {"id": execution_id, "actor": actor})
+        return move(execution_id, old, new, actor=actor, reason=reason)
 
 
 def remark(execution_id: int, kind: str, *, actor: str, reason: str = "", data: dict[str, Any] | None = None) -> None:

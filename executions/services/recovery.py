@@ -6,13 +6,12 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import transaction
 
-from executions.models import Execution, Step
+from executions.models import Execution, Step, StepTarget
 from executions.services.decisions import entry_of
-from executions.services.records import move, remark
+from executions.services.records import conclude, move, remark
 from executions.services.refusals import Refused, forbidden, not_found
-from executions.services.stop import skip_unstarted
 from executions.services.submit import Accepted, Submission, submit
 from executions.states import STEP_MOVES, ExecutionStatus, StepStatus
 from queueing import queue
@@ -141,33 +140,39 @@ def resolve(execution_id: int, *, by: User, step: str, outcome: str, reason: str
                 "Look at the execution's page for the steps whose outcome is unknown.",
                 status=409,
             )
-        new = OUTCOMES[outcome]
-        kind = STEP_MOVES[S.UNKNOWN, new]
-        _move_unknown(found, new, reason)
-        remark(
-            execution.pk,
-            f"step.{kind}",
-            actor=by.actor,
-            reason=reason,
-            data={"step": found.key, "step_id": found.pk, "from": S.UNKNOWN, "to": new, "resolved": True},
-        )
+        _move_unknown(found, OUTCOMES[outcome], actor=by.actor, reason=reason)
         if execution.steps.filter(status=S.UNKNOWN).exists():
             return E.NEEDS_ATTENTION
         _back_to_queue(execution, by.actor, reason, "resolved")
     return E.QUEUED
 
 
-def _move_unknown(step: Step, new: str, reason: str) -> None:
-    """Write a person's answer to the step and to those of its targets that waited for it."""
-    with connection.cursor() as cursor:
-        for table, column in (("executions_step", "id"), ("executions_steptarget", "step_id")):
-            cursor.execute(
-                f"UPDATE {table} SET status = %s, error = %s, error_code = ''"
-                f" WHERE {column} = %s AND status = 'unknown'",
-                [new, "" if new == S.PENDING else f"Resolved: {reason}", step.pk],
-            )
-            if column == "id" and cursor.rowcount != 1:
-                raise Refused("not_waiting", "Somebody else has just answered.", "Look at the page again.", status=409)
+def _move_unknown(step: Step, new: str, *, actor: str, reason: str) -> None:
+    """Write a person's answer to the step and to those of its targets that waited for it, each with its event."""
+    kind = STEP_MOVES[S.UNKNOWN, new]
+    answer: dict[str, Any] = {
+        "status": new,
+        "error": "" if new == S.PENDING else f"Resolved: {reason}",
+        "error_code": "",
+    }
+    if new == S.PENDING:
+        answer["finished_at"] = None
+    targets = list(step.targets.all())
+    waited = [target for target in targets if target.status == S.UNKNOWN]
+    if Step.objects.filter(pk=step.pk, status=S.UNKNOWN).update(**answer) != 1:
+        raise Refused("not_waiting", "Somebody else has just answered.", "Look at the page again.", status=409)
+    step.targets.filter(status=S.UNKNOWN).update(**answer)
+    moved = {"from": S.UNKNOWN, "to": new, "resolved": True}
+    if len(targets) > 1:
+        for target in waited:
+            data = {"step": step.key, **_named(target), **moved}
+            remark(step.execution_id, f"target.{kind}", actor=actor, reason=reason, data=data)
+    data = {"step": step.key, "step_id": step.pk, **(_named(targets[0]) if len(targets) == 1 else {}), **moved}
+    remark(step.execution_id, f"step.{kind}", actor=actor, reason=reason, data=data)
+
+
+def _named(target: StepTarget) -> dict[str, Any]:
+    return {"target": target.name, "step_target": target.pk, "attempt": target.attempt}
 
 
 def _needing_attention(execution_id: int, by: User) -> Execution:
@@ -234,8 +239,7 @@ def _discard(entry_id: int, by: User, reason: str) -> str:
             execution = _needing_attention(entry.execution_id, by)
         except Refused as refused:
             return "forbidden" if refused.code == "forbidden" else "moved_on"
-        if not move(execution.pk, E.NEEDS_ATTENTION, E.FAILED, actor=by.actor, reason=reason):
+        if not conclude(execution.pk, E.NEEDS_ATTENTION, E.FAILED, actor=by.actor, reason=reason):
             return "moved_on"
         close(execution.pk, "discarded", by=by.actor, reason=reason)
-        skip_unstarted(execution.pk)
     return "discarded"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from executions.models import Execution
-from executions.services.records import move, tell
+from executions.services.records import conclude, move
 from executions.services.refusals import Refused, forbidden, not_found
 from executions.states import FINAL_EXECUTION, ExecutionStatus
 from queueing import queue
@@ -68,14 +68,16 @@ def _try_to_cancel(execution: Execution, actor: str, reason: str) -> str | None:
     if status == E.CANCELLING:
         return status
     if status == E.PENDING_APPROVAL:
-        return E.CANCELLED if _drop_waiting(execution.pk, status, actor, reason) else None
+        return E.CANCELLED if conclude(execution.pk, status, E.CANCELLED, actor=actor, reason=reason) else None
     if status == E.NEEDS_ATTENTION:
         with transaction.atomic():
-            if not move(execution.pk, status, E.CANCELLED, actor=actor, reason=reason):
+            if not conclude(execution.pk, status, E.CANCELLED, actor=actor, reason=reason):
                 return None
             close(execution.pk, "discarded", by=actor, reason=reason)
         return E.CANCELLED
-    return _cancel_queued(execution, actor, reason) or _ask_worker(execution, actor, reason)
+    if status == E.QUEUED:
+        return _cancel_queued(execution, actor, reason) or _ask_worker(execution, actor, reason)
+    return _ask_worker(execution, actor, reason) or _ask_next_worker(execution, actor, reason)
 
 
 def _cancel_queued(execution: Execution, actor: str, reason: str) -> str | None:
@@ -83,8 +85,8 @@ def _cancel_queued(execution: Execution, actor: str, reason: str) -> str | None:
     with transaction.atomic():
         if not queue.remove([execution.pk]):
             return None
-        # A worker that was shut down hands back an execution as queued, or as cancelling if it was asked to stop.
-        if execution.status != E.QUEUED or not _drop_waiting(execution.pk, E.QUEUED, actor, reason):
+        # Not queued any more: it was running when its worker was lost, and waits for its next attempt.
+        if not conclude(execution.pk, E.QUEUED, E.CANCELLED, actor=actor, reason=reason):
             transaction.set_rollback(True)
             return None
     return E.CANCELLED
@@ -99,30 +101,21 @@ def _ask_worker(execution: Execution, actor: str, reason: str) -> str | None:
     with transaction.atomic():
         if queue.ask_to_cancel(execution.pk, f"{actor}: {reason}" if reason else actor) != 1:
             return None
-        if execution.status not in (E.QUEUED, E.RUNNING):
-            return None
         if not move(execution.pk, execution.status, E.CANCELLING, actor=actor, reason=reason):
             transaction.set_rollback(True)
             return None
     return E.CANCELLING
 
 
-def _drop_waiting(execution_id: int, old: str, actor: str, reason: str) -> bool:
-    """Cancel an execution that no worker holds, with the steps that will not run now."""
+def _ask_next_worker(execution: Execution, actor: str, reason: str) -> str | None:
+    """Its worker was lost, and it waits for its next attempt: whoever claims it finds that it is to be cancelled.
+
+    It is not cancelled here: what was in flight is for the engine to judge. The rest of its backoff is spared.
+    """
     with transaction.atomic():
-        if not move(execution_id, old, E.CANCELLED, actor=actor, reason=reason):
-            return False
-        skip_unstarted(execution_id)
-        tell([execution_id])
-    return True
-
-
-def skip_unstarted(execution_id: int) -> None:
-    """Mark what has not begun as skipped. The execution is final and nobody's: no other writer is left."""
-    with connection.cursor() as cursor:
-        for table in ("executions_step", "executions_steptarget"):
-            cursor.execute(
-                f"UPDATE {table} SET status = 'skipped', finished_at = statement_timestamp()"
-                " WHERE execution_id = %s AND status = 'pending'",
-                [execution_id],
-            )
+        if not queue.hasten(execution.pk):
+            return None
+        if not move(execution.pk, E.RUNNING, E.CANCELLING, actor=actor, reason=reason):
+            transaction.set_rollback(True)
+            return None
+    return E.CANCELLING
