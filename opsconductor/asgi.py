@@ -52,7 +52,7 @@ SOCKETS: dict[str, Any] = {
 
 application = ProtocolTypeRouter(
     {
-        "http": http,
+        "http": measured(http),
         "websocket": measured(
             CookieMiddleware(
                 SessionMiddleware(URLRouter([path(route, application) for route, application in SOCKETS.items()]))
