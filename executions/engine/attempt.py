@@ -41,6 +41,7 @@ class Attempted:
     exit_code: int | None
     stop_confirmed: bool | None
     columns: dict[str, Any]
+    error_code: ErrorCode | None = None  # the connector's own
 
 
 class Refusal(Exception):
@@ -136,7 +137,7 @@ async def attempt(
         columns["stdout"] = target.stdout
     if outcome.data:
         columns["data"] = dict(outcome.data)
-    return Attempted(verdict, outcome.exit_code, outcome.stop_confirmed, columns)
+    return Attempted(verdict, outcome.exit_code, outcome.stop_confirmed, columns, outcome.error_code)
 
 
 async def _run(

@@ -6,16 +6,18 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
+import psycopg
 from django.conf import settings
-from django.db import close_old_connections
+from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
 from executions.connectors.registry import configure_connectors, worker_warden
 from executions.connectors.warden import WardenLost
 from executions.engine.ledger import LeaseLost, Ledger
-from executions.engine.run import ExecutionRun, dead_record
+from executions.engine.moves import dead_record
+from executions.engine.run import ExecutionRun
 from executions.engine.state import ExecutionState, state_of
 from executions.services.decisions import expire_overdue
 from executions.tools import get_catalog
@@ -28,6 +30,8 @@ from safety import rbac
 log = logging.getLogger(__name__)
 
 EXIT_WITHOUT_WARDEN = 71
+
+T = TypeVar("T")
 
 
 class Engine:
@@ -44,7 +48,22 @@ class Engine:
         self._shutting_down = False
 
     def prepare(self, leases: Sequence[Lease]) -> list[Coroutine[Any, Any, None]]:
-        """Load the executions of these leases, and look again whether their requesters may still do this."""
+        """Load the executions of these leases, and look again whether their requesters may still do this.
+
+        Raises psycopg.Error or DatabaseError when the database cannot be reached.
+        """
+        try:
+            return self._prepare(leases)
+        except (psycopg.Error, DatabaseError):
+            raise
+        except Exception as error:
+            log.exception("%d executions could not be prepared.", len(leases))
+            if len(leases) == 1:
+                return [self._bury(leases[0], error)]
+        # One of them is bad. Each for itself, then, so that it harms no other.
+        return [coroutine for lease in leases for coroutine in self.prepare([lease])]
+
+    def _prepare(self, leases: Sequence[Lease]) -> list[Coroutine[Any, Any, None]]:
         loaded = self._load([lease.execution_id for lease in leases])
         states = [state for state in loaded.values() if isinstance(state, ExecutionState)]
         allowed = dict(zip((state.id for state in states), self._still_allowed(states), strict=True))
@@ -59,18 +78,17 @@ class Engine:
         return begun
 
     def upkeep(self) -> None:
-        close_old_connections()
-        expire_overdue()
+        _ask_django(expire_overdue)
 
     def stop(self, execution_id: int, reason: str, detail: str) -> None:
         run = self._runs.get(execution_id)
         if run is not None:
-            run.stop(reason)
+            run.control.stop(reason)
 
     def shut_down(self) -> None:
         self._shutting_down = True
         for run in self._runs.values():
-            run.shut_down()
+            run.control.shut_down()
 
     def extend(self, until: float) -> None:
         self._warden.extend(until)
@@ -86,7 +104,7 @@ class Engine:
         execution_id = run.state.id
         self._runs[execution_id] = run
         if self._shutting_down:
-            run.shut_down()
+            run.control.shut_down()
         try:
             await run.run()
         except WardenLost:
@@ -95,7 +113,8 @@ class Engine:
             self.fence()
             os._exit(EXIT_WITHOUT_WARDEN)
         finally:
-            del self._runs[execution_id]
+            if self._runs.get(execution_id) is run:
+                del self._runs[execution_id]
 
     async def _bury(self, lease: Lease, error: Exception) -> None:
         """An execution that cannot even be loaded harms no other: it goes to the DLQ."""
@@ -104,16 +123,10 @@ class Engine:
             await self._ledger.commit(dead_record(lease, DeadReason.ENGINE_ERROR, reason, self._actor))
 
     def _load(self, execution_ids: list[int]) -> dict[int, ExecutionState | Exception]:
-        if self._connection is None or self._connection.closed:
-            self._connection = connect("loader")
-        row = self._connection.execute(
-            "SELECT executions_load(%s::bigint[])::text", (execution_ids,), prepare=True
-        ).fetchone()
-        assert row is not None
         answers: dict[int, ExecutionState | Exception] = {
             execution_id: LookupError("its rows are not there") for execution_id in execution_ids
         }
-        for loaded in orjson.loads(row[0]):
+        for loaded in orjson.loads(self._ask_for(execution_ids)):
             try:
                 answers[loaded["id"]] = state_of(loaded)
             except Exception as error:
@@ -121,12 +134,39 @@ class Engine:
                 answers[loaded["id"]] = error
         return answers
 
+    def _ask_for(self, execution_ids: list[int]) -> str:
+        """Load from the database. What was claimed just now is worth a second try, over a new connection."""
+        try:
+            return self._ask_once(execution_ids)
+        except psycopg.OperationalError:
+            if self._connection is not None:
+                self._connection.close()
+            return self._ask_once(execution_ids)
+
+    def _ask_once(self, execution_ids: list[int]) -> str:
+        if self._connection is None or self._connection.closed:
+            self._connection = connect("loader")
+        row = self._connection.execute(
+            "SELECT executions_load(%s::bigint[])::text", (execution_ids,), prepare=True
+        ).fetchone()
+        assert row is not None
+        return str(row[0])
+
     @staticmethod
     def _still_allowed(states: Sequence[ExecutionState]) -> list[bool]:
-        close_old_connections()
         uses = [(number, use) for number, state in enumerate(states) for use in state.uses()]
-        answers = rbac.permitted_many([(states[number].actor_id, *use) for number, use in uses])
+        asked = [(states[number].actor_id, *use) for number, use in uses]
+        answers = _ask_django(lambda: rbac.permitted_many(asked))
         allowed = [True] * len(states)
         for (number, _), answer in zip(uses, answers, strict=True):
             allowed[number] = allowed[number] and answer
         return allowed
+
+
+def _ask_django(ask: Callable[[], T]) -> T:
+    """Ask over this thread's own connection of Django's, which stays open, or over a new one should it be broken."""
+    try:
+        return ask()
+    except (OperationalError, InterfaceError):
+        connection.close()
+        return ask()

@@ -16,6 +16,11 @@ S = StepStatus
 # With these, there is a plain result all the same: the exit code is real.
 RESULTS_ALL_THE_SAME = frozenset({None, ErrorCode.KILLED_BY_SIGNAL, ErrorCode.UNEXPECTED_STATUS})
 
+# It was sent, and what came back does not say whether it took effect.
+MAY_HAVE_ACTED = frozenset({ErrorCode.NO_ANSWER, ErrorCode.INVALID_ANSWER, ErrorCode.REDIRECT_REFUSED})
+
+ENDED_FROM_OUTSIDE = frozenset({ErrorCode.STOPPED, ErrorCode.NOT_STARTED})
+
 OF_STOP = {"timeout": S.TIMED_OUT, "user": S.CANCELLED, "approval_withdrawn": S.CANCELLED, "shutdown": S.PENDING}
 
 
@@ -28,26 +33,19 @@ class Verdict:
     error: str = ""
 
 
+SUCCEEDED = Verdict(S.SUCCEEDED)
+
+
 def judge(
     outcome: Outcome, *, success: dict[str, Any], stdout: str, stop_reason: str | None, idempotent: bool, limit: float
 ) -> Verdict:
-    """Judge one attempt. `stop_reason` says what the engine asked the connector to stop for, `limit` its time limit."""
-    was_stopped = stop_reason is not None and (
-        outcome.stop_confirmed is not None or outcome.error_code in (ErrorCode.STOPPED, ErrorCode.NOT_STARTED)
-    )
-    if was_stopped:
-        return _of_a_stop(outcome, stop_reason or "user", idempotent, limit)
-    if outcome.error_code == ErrorCode.NO_ANSWER and not idempotent:
-        return Verdict(
-            S.UNKNOWN, str(outcome.error_code), outcome.error or "It was asked for, but the answer was lost."
-        )
+    """Judge one attempt. `stop_reason` says what the engine asked the connector to stop for, `limit` its time limit.
+
+    What ended by itself is judged by how it ended, even if it was asked to stop in the same moment.
+    """
     code = outcome.exit_code
     if code is None or outcome.error_code not in RESULTS_ALL_THE_SAME:
-        return Verdict(
-            S.FAILED,
-            str(outcome.error_code or "no_exit_code"),
-            outcome.error or "It ended without an exit code.",
-        )
+        return _without_result(outcome, stop_reason, idempotent, limit)
     if code not in success["exit_codes"]:
         expected = ", ".join(map(str, success["exit_codes"]))
         return Verdict(
@@ -62,7 +60,19 @@ def judge(
             "criteria_not_met",
             f"Its output does not match the success criterion {pattern!r} (exit code {code}).",
         )
-    return Verdict(S.SUCCEEDED)
+    return SUCCEEDED
+
+
+def _without_result(outcome: Outcome, stop_reason: str | None, idempotent: bool, limit: float) -> Verdict:
+    error_code = outcome.error_code
+    if stop_reason is not None and error_code in ENDED_FROM_OUTSIDE:
+        return _of_a_stop(outcome, stop_reason, idempotent, limit)
+    if error_code in MAY_HAVE_ACTED:
+        if not idempotent:
+            return Verdict(S.UNKNOWN, str(error_code), outcome.error or "It was asked for, but the answer was lost.")
+        if stop_reason is not None:  # it broke off because it was asked to stop
+            return _of_a_stop(outcome, stop_reason, idempotent, limit)
+    return Verdict(S.FAILED, str(error_code or "no_exit_code"), outcome.error or "It ended without an exit code.")
 
 
 def _of_a_stop(outcome: Outcome, reason: str, idempotent: bool, limit: float) -> Verdict:

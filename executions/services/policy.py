@@ -12,6 +12,9 @@ from safety.timeouts import Limits, sla_class_of
 # A step may take this much longer than it is estimated at before its time limit ends it, whatever its class says.
 ESTIMATE_ALLOWANCE = 2.0
 
+# Pauses between attempts double up to this long; a plan that asks for longer ones gets what it asks for, undoubled.
+LONGEST_DOUBLED_PAUSE = 900.0
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -56,6 +59,12 @@ def step_seconds(step: Any, policy_seconds: float) -> float:
     return float(own) if own is not None else max(policy_seconds, step["estimated_duration"] * ESTIMATE_ALLOWANCE)
 
 
+def retry_pause_seconds(retry: Any, attempt: int) -> float:
+    """Return the pause after failed attempt number `attempt` (from 1): the plan's delay, doubled each time."""
+    delay = float(retry["delay_seconds"])
+    return max(delay, min(delay * 2.0 ** min(attempt - 1, 30), LONGEST_DOUBLED_PAUSE))
+
+
 def needed_seconds(steps: Any, limits: Limits) -> float:
     """Return the longest a plan may take when every step that names its own needs uses them up, along its longest path.
 
@@ -67,7 +76,8 @@ def needed_seconds(steps: Any, limits: Limits) -> float:
         once = float(own) if own is not None else step["estimated_duration"]
         rounds = -(-max(1, len(step["targets"])) // step["fan_out"]["max_concurrent"])
         attempts = step["retry"]["max_attempts"]
-        need = once * attempts * rounds + step["retry"]["delay_seconds"] * (attempts - 1)
+        pauses = sum(retry_pause_seconds(step["retry"], attempt) for attempt in range(1, attempts))
+        need = (once * attempts + pauses) * rounds  # a target that pauses keeps its place among those that run
         ends[step["id"]] = need + max((ends[before] for before in step["depends_on"] if before in ends), default=0.0)
     return max(ends.values(), default=0.0)
 

@@ -1,0 +1,79 @@
+"""What an execution is told while it runs: to stop, to begin nothing more."""
+
+from __future__ import annotations
+
+import asyncio
+
+from executions.connectors.base import Stop
+
+
+class Control:
+    """One for each run of an execution; shared by all that runs for it. Event loop's thread only.
+
+    stop_reason    user, timeout, lease_lost or shutdown; None while nobody asked
+    shutting_down  the worker is told to stop: what runs may end
+    halted         no step, target or attempt begins any more, for whichever reason
+    cut_short      something was stopped, or not begun, that would have run otherwise
+    """
+
+    __slots__ = ("_news", "_stops", "cut_short", "halted", "shutting_down", "stop_reason")
+
+    def __init__(self) -> None:
+        self.stop_reason: str | None = None
+        self.shutting_down = False
+        self.halted = False
+        self.cut_short = False
+        self._stops: set[Stop] = set()
+        self._news: asyncio.Event | None = None
+
+    @property
+    def lease_lost(self) -> bool:
+        """Nothing may be written any more."""
+        return self.stop_reason == "lease_lost"
+
+    @property
+    def somebody_goes_on(self) -> bool:
+        """Whether what is left undone is to be done later, by this worker or another; nobody said that it shall not."""
+        return self.stop_reason is None or self.stop_reason == "shutdown"
+
+    def stop(self, reason: str) -> None:
+        """Stop what runs, begin nothing more. The first reason stays, but a shutdown gives way, a lost lease wins."""
+        if self.stop_reason in (None, "shutdown") or reason == "lease_lost":
+            self.stop_reason = reason
+        for stop in self._stops:
+            stop.request(reason)
+        self.halt()
+
+    def shut_down(self) -> None:
+        """Begin nothing more; what runs may end."""
+        self.shutting_down = True
+        self.halt()
+
+    def halt(self) -> None:
+        """Begin nothing more."""
+        self.halted = True
+        if self._news is not None:
+            self._news.set()
+
+    def begin(self) -> Stop:
+        """Return what an attempt listens to, asked already if all is being stopped. Give it to `end` later."""
+        stop = Stop()
+        if self.stop_reason is not None:
+            stop.request(self.stop_reason)
+        self._stops.add(stop)
+        return stop
+
+    def end(self, stop: Stop) -> None:
+        self._stops.discard(stop)
+
+    async def pause(self, seconds: float) -> bool:
+        """Wait before the next attempt; return False when nothing may begin any more."""
+        if self.halted:
+            return False
+        if self._news is None:
+            self._news = asyncio.Event()
+        try:
+            await asyncio.wait_for(self._news.wait(), seconds)
+        except TimeoutError:
+            pass
+        return not self.halted

@@ -1,0 +1,131 @@
+"""What became of a step, from its targets, and of an execution, from its steps. Pure: nothing is written here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from executions.engine.control import Control
+from executions.engine.state import ExecutionState, StepState
+from executions.engine.verdict import SUCCEEDED, Verdict
+from executions.states import ExecutionStatus, StepStatus
+
+E = ExecutionStatus
+S = StepStatus
+
+BAD = frozenset({S.FAILED, S.TIMED_OUT})
+NOT_DONE = frozenset({S.PENDING, S.SKIPPED, S.CANCELLED})
+
+OVER_LIMIT = "The time limit of the execution was reached."
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The final status of an execution, why, and a code for programs."""
+
+    status: str
+    reason: str = ""
+    error_code: str = ""
+
+
+def step_verdict(step: StepState, verdicts: Mapping[int, Verdict], control: Control) -> Verdict:
+    """Return what a step has come to. PENDING: targets are left to run, later or by somebody else.
+
+    `verdicts` are those of the targets, by id, as far as this worker knows them.
+    """
+    statuses = [target.status for target in step.targets]
+    if statuses == [S.SUCCEEDED]:
+        return SUCCEEDED
+    if not statuses:
+        return Verdict(S.FAILED, "no_targets", "It has no target, so nothing was done.")
+    if S.UNKNOWN in statuses:
+        return Verdict(S.UNKNOWN, "outcome_unknown", _unknown_sentence(step, verdicts))
+    if S.PENDING in statuses:
+        return Verdict(S.PENDING)
+    if S.CANCELLED in statuses:
+        return Verdict(S.CANCELLED, "cancelled")
+    failed = sum(status in BAD for status in statuses)
+    if failed <= step.tolerated_failures():
+        if S.SKIPPED in statuses:  # not because of the failures, so because it was stopped
+            if control.stop_reason == "timeout":
+                return Verdict(S.TIMED_OUT, "timed_out", OVER_LIMIT)
+            return Verdict(S.CANCELLED, "cancelled")
+        if S.SUCCEEDED in statuses:
+            note = f"{failed} of {len(statuses)} targets failed, which the plan allows." if failed else ""
+            return Verdict(S.SUCCEEDED, "", note)
+    return _failure(step, verdicts, failed)
+
+
+def _failure(step: StepState, verdicts: Mapping[int, Verdict], failed: int) -> Verdict:
+    bad = [target for target in step.targets if target.status in BAD]
+    worst = next((verdicts[target.id] for target in bad if target.id in verdicts), None)
+    error = worst.error if worst else ""
+    if len(step.targets) > 1:
+        error = f"{failed} of {len(step.targets)} targets failed; {bad[0].name}: {error}".removesuffix(": ")
+    status = S.TIMED_OUT if all(target.status == S.TIMED_OUT for target in bad) else S.FAILED
+    return Verdict(status, worst.error_code if worst else "failed", error)
+
+
+def _unknown_sentence(step: StepState, verdicts: Mapping[int, Verdict]) -> str:
+    unknown = [target for target in step.targets if target.status == S.UNKNOWN]
+    why = next((verdicts[t.id].error for t in unknown if t.id in verdicts and verdicts[t.id].error), "")
+    if len(step.targets) == 1:
+        return why or "Whether it took effect is not known."
+    return f"On {len(unknown)} of {len(step.targets)} targets the outcome is not known. {why}".strip()
+
+
+def stops_the_plan(step: StepState) -> bool:
+    """Whether nothing begins any more because of how this step ended."""
+    return step.is_over and not step.lets_go_on and step.status != S.SKIPPED
+
+
+def ending_of(state: ExecutionState, errors: Mapping[int, str], control: Control, *, some_left: bool) -> Ending:
+    """Return how an execution ends whose steps will not go on.
+
+    `errors` are those of the steps, by id; `some_left`: steps were left that would have run. Succeeded is only what
+    did all that the plan says, but for failures that it allows.
+    """
+    steps = state.steps
+    bad = [step for step in steps if step.status in BAD]
+    if control.stop_reason == "timeout" and (some_left or control.cut_short):
+        return Ending(E.TIMED_OUT, OVER_LIMIT, "timed_out")
+    if control.stop_reason == "user" and (some_left or any(step.status == S.CANCELLED for step in steps)):
+        return Ending(E.CANCELLED, "Cancelled.", "cancelled")
+    fatal = [step for step in bad if step.planned["on_failure"] != "continue"]
+    if fatal:
+        return _of_a_failure(fatal[0], errors)
+    undone = [step for step in steps if step.status in NOT_DONE]
+    if undone:
+        # It was cancelled under an earlier lease; since then a person has said what became of an unknown outcome.
+        reason = f"It was cancelled before; step '{undone[0].key}' was not done."
+        return Ending(E.CANCELLED if state.status in (E.QUEUED, E.CANCELLING) else E.FAILED, reason, "cancelled")
+    if not any(step.status == S.SUCCEEDED for step in steps):
+        return Ending(E.FAILED, "No step succeeded.", "failed")
+    return _of_a_success(steps, len(bad))
+
+
+def _of_a_failure(step: StepState, errors: Mapping[int, str]) -> Ending:
+    what = f"Step '{step.key}' {step.status.replace('_', ' ')}"
+    reason = f"{what}: {errors[step.id]}" if errors.get(step.id) else f"{what}."
+    if step.planned["on_failure"] == "rollback":
+        reason += " Its rollback was not run: undo by hand what the finished steps did."
+    return Ending(E.TIMED_OUT if step.status == S.TIMED_OUT else E.FAILED, reason, step.status)
+
+
+def _of_a_success(steps: list[StepState], bad: int) -> Ending:
+    failed = not_run = 0
+    for step in steps:
+        if step.status == S.SUCCEEDED and len(step.targets) > 1:
+            failed += sum(target.status in BAD for target in step.targets)
+            not_run += sum(target.status in NOT_DONE for target in step.targets)
+    if failed or not_run:
+        parts = []
+        if failed:
+            parts.append(f"{failed} {'target' if failed == 1 else 'targets'} failed, which the plan allows")
+        if not_run:
+            parts.append(f"nothing was done on {not_run} {'target' if not_run == 1 else 'targets'}")
+        reason = "; ".join(parts)
+        return Ending(E.PARTIAL, f"{reason[0].upper()}{reason[1:]}.", "partial")
+    if bad:
+        return Ending(E.SUCCEEDED, f"{'1 step' if bad == 1 else f'{bad} steps'} failed, which the plan allows.")
+    return Ending(E.SUCCEEDED)

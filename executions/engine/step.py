@@ -1,0 +1,248 @@
+"""One step on its targets: one after the other or many at a time, with retries, and every move handed to the ledger.
+
+A step is durably `running` before it touches anything, and its outcome is handed over before anything that depends on
+it: the ledger keeps the order, so a crash finds either the outcome or `running`, and `running` means that nobody knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from typing import Any
+
+from executions.connectors.base import Invocation, Stream
+from executions.connectors.warden import WardenLost
+from executions.engine.attempt import Attempted, Refusal, attempt, context_for, invocation_of, tool_of
+from executions.engine.control import Control
+from executions.engine.ledger import LeaseLost, Ledger, Record, WrongState
+from executions.engine.moves import Moves
+from executions.engine.outcome import OVER_LIMIT, step_verdict
+from executions.engine.state import OVER, ExecutionState, StepState, TargetState
+from executions.engine.verdict import ENDED_FROM_OUTSIDE, Verdict
+from executions.services.policy import retry_pause_seconds, step_seconds
+from executions.states import StepStatus
+
+S = StepStatus
+
+AGAIN = frozenset({S.FAILED, S.TIMED_OUT})
+FAILURES = frozenset({S.FAILED, S.TIMED_OUT, S.UNKNOWN})
+
+
+class StepRunner:
+    """Runs the steps of one execution under one lease."""
+
+    __slots__ = ("_by_key", "_control", "_fence", "_ledger", "_moves", "_state")
+
+    def __init__(self, state: ExecutionState, fence: int, ledger: Ledger, moves: Moves, control: Control) -> None:
+        self._state = state
+        self._fence = fence
+        self._ledger = ledger
+        self._moves = moves
+        self._control = control
+        self._by_key = {step.key: step for step in state.steps}
+
+    def ready(self) -> list[StepState]:
+        """Return the steps that have not begun and whose dependencies let them."""
+        return [
+            step
+            for step in self._state.steps
+            if step.status == S.PENDING and all(self._by_key[key].lets_go_on for key in step.planned["depends_on"])
+        ]
+
+    async def run(self, step: StepState) -> None:
+        """Run a step to where it can go now: over, or back to pending when somebody shall go on with it later.
+
+        Raises LeaseLost, WrongState, WardenLost, and bugs; nothing of the execution begins any more then.
+        """
+        try:
+            await self._run(step)
+        except (LeaseLost, WrongState, WardenLost):
+            self._control.stop("lease_lost")
+            raise
+        except Exception:
+            self._control.halt()  # a bug: what else runs may end and is written
+            raise
+
+    async def _run(self, step: StepState) -> None:
+        record = self._moves.record()
+        self._moves.step(record, step, S.RUNNING)
+        if len(step.targets) == 1 and step.targets[0].status == S.PENDING:
+            await self._run_target(step, step.targets[0], record, durable=False)
+        else:
+            await self._ledger.commit(record)
+            await self._fan_out(step)
+        if self._control.lease_lost:
+            return
+        verdict = step_verdict(step, self._moves.verdicts, self._control)
+        record = self._moves.record()
+        self._moves.step(record, step, verdict.status, verdict)
+        self._ledger.submit(record)
+
+    # -- targets ------------------------------------------------------------------------------------------------------
+
+    async def _fan_out(self, step: StepState) -> None:
+        """Run a step on those of its targets that are not over, in their order, until too many have failed."""
+        allowed = step.tolerated_failures()
+        failed = sum(target.status in FAILURES for target in step.targets)
+        waiting = iter([target for target in step.targets if target.status not in OVER])
+
+        async def lane() -> None:
+            nonlocal failed
+            while not self._control.halted and failed <= allowed and (target := next(waiting, None)) is not None:
+                try:
+                    await self._run_target(step, target, self._moves.record(), durable=True)
+                except Exception:
+                    self._control.halt()
+                    raise
+                failed += target.status in FAILURES
+
+        lanes = min(step.planned["fan_out"]["max_concurrent"], len(step.targets))
+        await run_all(lane() for _ in range(lanes))
+        self._close_fan_out(step)
+
+    def _close_fan_out(self, step: StepState) -> None:
+        """Skip the targets that nobody will come to: not those that another worker goes on with, or that wait for a
+        person to say what became of the others."""
+        if self._control.lease_lost:
+            return
+        left = [target for target in step.targets if target.status == S.PENDING]
+        if not left:
+            return
+        if self._control.stop_reason is not None:
+            self._control.cut_short = True
+        if any(target.status == S.UNKNOWN for target in step.targets):
+            return
+        if self._control.halted and self._control.somebody_goes_on:
+            return
+        record = self._moves.record()
+        for target in left:
+            self._moves.target(record, step, target, S.SKIPPED)
+        self._ledger.submit(record)
+
+    async def _run_target(self, step: StepState, target: TargetState, record: Record, *, durable: bool) -> None:
+        """Run a step on one target, with its retries. `record` is what is to be written as it begins.
+
+        Attempts are counted over all workers; one is always left, also after a lost worker.
+        """
+        limit = step_seconds(step.planned, self._state.step_seconds)
+        last = max(step.planned["retry"]["max_attempts"], target.attempt + 1)
+        while True:
+            target.attempt += 1
+            try:
+                durable = durable or touches_something(step)
+                invocation = invocation_of(step, target, context_for(step, target, self._by_key), limit)
+            except Refusal as refusal:
+                self._begin(record, step, target)
+                self._ledger.submit(record)
+                self._close(step, target, Verdict(S.FAILED, refusal.code, str(refusal)), None)
+                return
+            self._begin(record, step, target)
+            if durable:
+                await self._ledger.commit(record)
+            else:
+                self._ledger.submit(record)
+            attempted = await self._attempt(step, target, invocation, limit)
+            if attempted is None:
+                return
+            if target.attempt >= last or not self._tries_again(attempted.verdict):
+                self._close(step, target, attempted.verdict, attempted)
+                return
+            if not await self._wait_for_next(step, target, attempted):
+                return
+            record, durable = self._moves.record(), True
+
+    def _tries_again(self, verdict: Verdict) -> bool:
+        """Whether a failed attempt is followed by another, now or after the worker was shut down."""
+        return verdict.status in AGAIN and self._control.somebody_goes_on
+
+    async def _wait_for_next(self, step: StepState, target: TargetState, attempted: Attempted) -> bool:
+        """Put the target back to pending for the pause before its next attempt; return whether that is to begin."""
+        pause = retry_pause_seconds(step.planned["retry"], target.attempt)
+        record = self._moves.record()
+        self._moves.target(
+            record, step, target, S.PENDING, attempted.verdict, attempted, {"next_in_seconds": round(pause, 3)}
+        )
+        self._ledger.submit(record)
+        if await self._control.pause(pause):
+            return True
+        if not self._control.somebody_goes_on and not self._control.lease_lost:
+            self._control.cut_short = True
+            record = self._moves.record()
+            self._moves.target(record, step, target, S.CANCELLED)
+            self._ledger.submit(record)
+        return False
+
+    async def _attempt(
+        self, step: StepState, target: TargetState, invocation: Invocation, limit: float
+    ) -> Attempted | None:
+        """Return what the attempt gave; None when the lease was lost meanwhile and nothing is to be written."""
+        stop = self._control.begin()
+        try:
+            attempted = await attempt(
+                step,
+                target,
+                invocation,
+                tenant_id=self._state.tenant_id,
+                fence=self._fence,
+                stop=stop,
+                limit=limit,
+                emit=self._print,
+                room=self._ledger.room,
+            )
+        except Refusal as refusal:
+            attempted = Attempted(Verdict(S.FAILED, refusal.code, str(refusal)), None, None, {})
+        except WardenLost:
+            self._control.stop("lease_lost")
+            raise
+        finally:
+            self._control.end(stop)
+        if attempted.error_code in ENDED_FROM_OUTSIDE:
+            if stop.reason is None:
+                # Not we, but the warden ended it: this worker's right to act is over.
+                self._control.stop("lease_lost")
+            elif self._control.stop_reason is not None:
+                self._control.cut_short = True
+                if attempted.verdict.status == S.TIMED_OUT and self._control.stop_reason == "timeout":
+                    attempted.verdict = Verdict(S.TIMED_OUT, "timed_out", OVER_LIMIT)
+        return None if self._control.lease_lost else attempted
+
+    # -- what is handed to the ledger ---------------------------------------------------------------------------------
+
+    def _begin(self, record: Record, step: StepState, target: TargetState) -> None:
+        self._moves.target(record, step, target, S.RUNNING, None, None, {"attempt": target.attempt})
+
+    def _close(self, step: StepState, target: TargetState, verdict: Verdict, attempted: Attempted | None) -> None:
+        record = self._moves.record()
+        self._moves.target(record, step, target, verdict.status, verdict, attempted)
+        self._ledger.submit(record)
+
+    def _print(self, target_id: int, stream: Stream, text: str, size: int) -> None:
+        self._ledger.submit(self._moves.output(target_id, stream, text))
+
+
+def touches_something(step: StepState) -> bool:
+    """Whether a step must be durably `running` before it begins: noop and wait touch nothing. Raises Refusal."""
+    return tool_of(step).connector != "none"
+
+
+async def run_all(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run all to their end, whatever becomes of the others; then raise the gravest of their exceptions."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    if not tasks:
+        return
+    try:
+        await asyncio.wait(tasks)
+    except asyncio.CancelledError:
+        for task in tasks:
+            task.cancel()
+        raise
+    raise_gravest(tasks)
+
+
+def raise_gravest(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Raise what the tasks, all done, ended with: a lost warden before a lost lease before anything else."""
+    errors = [error for task in tasks if not task.cancelled() and (error := task.exception()) is not None]
+    for kind in (WardenLost, LeaseLost, WrongState, Exception):
+        for error in errors:
+            if isinstance(error, kind):
+                raise error
