@@ -6,10 +6,12 @@ from datetime import datetime, timedelta
 
 
 def span(length: timedelta | float | None) -> str:
-    """Return a length (seconds, if it is a number) in at most two units: "0.4 s", "12 s", "3 min 20 s", "2 h 5 min"."""
+    """Return a length (seconds, if it is a number) in at most two units: "40 ms", "1.2 s", "3 min 20 s", "2 h 5 min"."""
     if length is None:
         return ""
     seconds = length.total_seconds() if isinstance(length, timedelta) else float(length)
+    if seconds < 1:
+        return f"{max(seconds, 0) * 1000:.0f} ms"
     if seconds < 10:
         return f"{max(seconds, 0):.1f} s"
     if seconds < 60:

@@ -346,7 +346,7 @@ def hosts_table(execution: Execution) -> dict[str, object]:
     )
     for pk, step_id, name, status, exit_code, attempt, began, ended in rows:
         took = between(began, ended)
-        seconds = round(took.total_seconds(), 1) if took is not None else None
+        seconds = round(took.total_seconds(), 3) if took is not None else None
         cells = hosts.setdefault(name, [None] * len(steps))
         cells[column[step_id]] = [pk, status, exit_code, attempt, seconds]
     return {"steps": steps, "hosts": list(hosts.items())}

@@ -62,8 +62,13 @@ def ago(at: datetime | None) -> SafeString | str:
         return ""
     return format_html(
         '<time datetime="{}" title="{} UTC" data-ago>{} ago</time>',
-        at.isoformat(), f"{at:%Y-%m-%d %H:%M:%S}", span(timezone.now() - at).replace(".0 s", " s"),
+        at.isoformat(), f"{at:%Y-%m-%d %H:%M:%S}", _past(at),
     )  # fmt: skip
+
+
+def _past(at: datetime) -> str:
+    seconds = max(0, int((timezone.now() - at).total_seconds()))
+    return f"{seconds} s" if seconds < 60 else span(seconds)
 
 
 @register.simple_tag

@@ -1,5 +1,6 @@
 // Hosts x steps: only the rows that can be seen are in the document.
 import { icon, make } from "./log.js";
+import { span } from "./page.js";
 
 const HEIGHT = 30;
 const SPARE = 8;
@@ -81,9 +82,11 @@ export class Hosts {
         (which !== "running" || host.cells.some((cell) => cell && cell[1] === "running")),
     );
     const names = new Intl.Collator("en", { numeric: true });
-    this.shown.sort((a, b) => (which === "name" ? 0 : a.rank - b.rank) || names.compare(a.name, b.name));
+    // Steps that need no host have a row without a name: it comes last, and is not counted.
+    this.shown.sort((a, b) => !a.name - !b.name || (which === "name" ? 0 : a.rank - b.rank) || names.compare(a.name, b.name));
+    const named = (hosts) => hosts.filter((host) => host.name).length.toLocaleString("en");
     const bad = this.hosts.filter((host) => host.rank === 0).length;
-    this.count.textContent = `${this.shown.length.toLocaleString("en")} of ${this.hosts.length.toLocaleString("en")} hosts${bad ? `, ${bad.toLocaleString("en")} with a failure` : ""}`;
+    this.count.textContent = `${named(this.shown)} of ${named(this.hosts)} hosts${bad ? `, ${bad.toLocaleString("en")} with a failure` : ""}`;
     this.body.style.height = `${this.shown.length * HEIGHT}px`;
     this.draw();
   }
@@ -114,11 +117,11 @@ export class Hosts {
       const [target, status, code, attempt, seconds] = cell;
       const look = this.looks[status];
       const element = make("button", "cell");
-      const facts = [code !== null && code !== 0 ? `exit ${code}` : seconds !== null ? `${seconds} s` : "", attempt > 1 ? `×${attempt}` : ""].filter(Boolean);
+      const facts = [code !== null && code !== 0 ? `exit ${code}` : seconds !== null ? span(seconds) : "", attempt > 1 ? `×${attempt}` : ""].filter(Boolean);
       Object.assign(element.dataset, { status, target, label: [name, this.steps[column][1]].filter(Boolean).join(" · ") });
       element.type = "button";
       element.title = `${name} · ${this.steps[column][1]}: ${look.word}${code !== null ? `, exit code ${code}` : ""}${attempt > 1 ? `, attempt ${attempt}` : ""}`;
-      element.append(icon(this.icons, look.icon), make("span", facts.length ? "" : "sr", facts.join(" ") || look.word));
+      element.append(icon(this.icons, look.icon), make("span", "", facts.join(" ") || look.word));
       row.append(element);
     });
     return row;

@@ -2,9 +2,10 @@
 
 const UNITS = [[86400, "d", 3600, "h"], [3600, "h", 60, "min"], [60, "min", 1, "s"]];
 
-/** A length of time in seconds as the server writes it: "0.4 s", "12 s", "3 min 20 s". */
+/** A length of time in seconds as the server writes it: "40 ms", "1.2 s", "12 s", "3 min 20 s". */
 export function span(seconds) {
-  if (seconds < 10) return `${Math.max(seconds, 0).toFixed(1)} s`;
+  if (seconds < 1) return `${Math.round(Math.max(seconds, 0) * 1000)} ms`;
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
   if (seconds < 60) return `${Math.round(seconds)} s`;
   const whole = Math.floor(seconds);
   for (const [size, unit, smaller, smallUnit] of UNITS) {
@@ -19,10 +20,11 @@ export function span(seconds) {
 function tick() {
   const now = Date.now();
   for (const element of document.querySelectorAll("[data-since]")) {
-    element.textContent = span((now - Date.parse(element.dataset.since)) / 1000);
+    element.textContent = span(Math.max(1, (now - Date.parse(element.dataset.since)) / 1000));
   }
   for (const element of document.querySelectorAll("[data-ago]")) {
-    element.textContent = `${span(Math.floor((now - Date.parse(element.dateTime)) / 1000)).replace(/\.0 s$/, " s")} ago`;
+    const seconds = Math.max(0, Math.floor((now - Date.parse(element.dateTime)) / 1000));
+    element.textContent = `${seconds < 60 ? `${seconds} s` : span(seconds)} ago`;
   }
   for (const element of document.querySelectorAll("[data-grows]")) {
     const part = (now - Date.parse(element.dataset.from)) / 1000 / Number(element.dataset.grows);
