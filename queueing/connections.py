@@ -30,6 +30,8 @@ def parameters(purpose: str) -> dict[str, Any]:
         "keepalives_idle": 5,
         "keepalives_interval": 2,
         "keepalives_count": 3,
+        # Keepalives are not sent while something that was sent is not acknowledged: this is for that case, in ms.
+        "tcp_user_timeout": 11_000,
         "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c timezone=UTC",
     }
 

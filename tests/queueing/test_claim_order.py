@@ -10,7 +10,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from queueing import control, queue
-from queueing.models import QueueEntry, Worker
+from queueing.models import AssetLock, QueueEntry, Worker
 from queueing.queue import Connection
 from tests.queueing.lines import (
     LEASE,
@@ -62,10 +62,12 @@ def test_an_entry_with_a_time_is_not_claimed_before_it_and_comes_in_at_the_place
     assert claim_ids(connection, worker) == [2]
 
     move_back(3601, 1)
+    AssetLock.objects.filter(execution_id=1).update(place=due)  # as it is after an earlier attempt: out of date
     assert queue.promote(connection) == 1
     assert locks_of(1) == {7: "queued"}
     promoted = QueueEntry.objects.get(pk=1)
     assert promoted.place == promoted.available_at + 4 * settings.QUEUE_AGEING
+    assert AssetLock.objects.get(execution_id=1).place == promoted.place
     assert states()[1] == "ready"
     assert claim_ids(connection, worker) == [], "2 holds the asset"
     assert states()[1] == "blocked"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -207,3 +208,35 @@ def test_one_asset_is_granted_once_to_claimers_at_the_same_moment(connections: C
     assert states() == {}
     assert AssetLock.objects.count() == 0
     assert AssetLine.objects.count() == 2
+
+
+@several
+@pytest.mark.parametrize("way_out", ["finish", "return", "remove"])
+def test_a_waiter_that_is_being_parked_this_moment_is_not_forgotten(
+    connections: Callable[[], Connection], worker: int, way_out: str
+) -> None:
+    """The claim that parks it has not committed when the one before it goes: without the line's lock neither sees."""
+    enqueue(entry(1, X, Y), entry(2, X, Y))
+    own, other = connections(), connections()
+    if way_out == "remove":
+        enqueue(entry(3, Z))
+        move_back(1, 3)
+        assert claim_ids(own, worker, 1) == [3]
+        AssetLock.objects.filter(execution_id=1, asset_id=Y).update(asset_id=Z)
+        assert claim_ids(own, worker, 1) == [], "1 waits for Z, and stands before 2 at X"
+    else:
+        assert claim_ids(own, worker, 1) == [1]
+    leave: dict[str, Callable[[], object]] = {
+        "finish": lambda: finish(other, 1),
+        "return": lambda: give_back(other, 1, delay=60),
+        "remove": lambda: other.execute("SELECT queue_remove(ARRAY[1]::bigint[])"),
+    }
+    leaving = threading.Thread(target=leave[way_out])
+    with own.transaction():
+        assert claim_ids(own, worker) == []
+        leaving.start()
+        leaving.join(timeout=0.4)
+    leaving.join(timeout=20)
+    assert not leaving.is_alive()
+    assert states()[2] == "ready"
+    assert claim_ids(own, worker) == [2]

@@ -1,0 +1,87 @@
+"""The register of workers: no more of them than there should be, and the dead and the silent are struck off."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+
+import pytest
+from django.conf import settings
+from django.utils import timezone
+
+from queueing import control, fleet
+from queueing.models import QueueEntry, Worker
+from queueing.queue import Connection
+from tests.queueing.lines import at_once, claim_ids, enqueue, entry, new_worker, several
+
+pytestmark = [pytest.mark.django_db]
+
+
+@pytest.fixture(autouse=True)
+def cluster(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv(fleet.CLUSTER_VARIABLE, "ours")
+    return "ours"
+
+
+@pytest.fixture
+def dead_pid() -> int:
+    """The number of a process that was, and is no more."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@several
+def test_a_cluster_has_no_more_workers_than_it_should(connections: Callable[[], Connection]) -> None:
+    new_worker(cluster="another", pid=os.getpid())
+    opened = [connections() for _ in range(8)]
+    answers = at_once(*(partial(fleet.register, one, 10) for one in opened))
+    registered = [answer for answer in answers if answer is not None]
+    assert len(registered) == settings.WORKER_PROCESSES, answers
+    assert Worker.objects.filter(cluster="ours").count() == settings.WORKER_PROCESSES
+    assert fleet.standing(opened[0]) == settings.WORKER_PROCESSES
+    fleet.end(opened[0], registered[0].worker_id, "stopped")
+    assert fleet.register(opened[0], 10) is not None, "a place is free again"
+
+
+def test_a_worker_whose_process_is_gone_is_struck_off_and_its_leases_end_soon(
+    connection: Connection, dead_pid: int
+) -> None:
+    dead, living = new_worker(cluster="ours", pid=dead_pid), new_worker(cluster="ours", pid=os.getpid())
+    elsewhere = new_worker(cluster="another", pid=dead_pid)
+    enqueue(entry(1), entry(2))
+    assert claim_ids(connection, dead, 1) == [1]
+    assert claim_ids(connection, living, 1) == [2]
+    assert fleet.standing(connection) == 1
+    assert Worker.objects.get(pk=dead).state == "lost"
+    assert Worker.objects.get(pk=living).state == "active"
+    assert Worker.objects.get(pk=elsewhere).state == "active", "numbers of processes mean nothing on another machine"
+    ends = dict(QueueEntry.objects.values_list("pk", "lease_expires_at"))
+    assert ends[1] is not None
+    assert ends[2] is not None
+    assert timezone.now() < ends[1] < timezone.now() + timedelta(seconds=fleet.DEAD_LEASE_SECONDS + 1)
+    assert ends[2] > timezone.now() + timedelta(seconds=20)
+
+
+def test_a_worker_that_fell_silent_is_struck_off_wherever_it_is(connection: Connection) -> None:
+    silent, quiet, ended = new_worker(cluster="another"), new_worker(cluster="another"), new_worker(cluster="another")
+    Worker.objects.filter(pk=silent).update(last_beat_at=timezone.now() - 3 * settings.LEASE - timedelta(seconds=1))
+    Worker.objects.filter(pk=quiet).update(last_beat_at=timezone.now() - 2 * settings.LEASE)
+    long_ago = timezone.now() - timedelta(days=1)
+    Worker.objects.filter(pk=ended).update(last_beat_at=long_ago, stopped_at=long_ago, state="stopped")
+    assert control.live_workers() == 0, "neither has beaten within a lease"
+    assert fleet.bury_silent(connection) == 1
+    assert dict(Worker.objects.values_list("pk", "state")) == {silent: "lost", quiet: "active", ended: "stopped"}
+    assert [worker.pk for worker in control.workers()] == [quiet]
+
+
+def test_the_end_of_a_worker_is_written_once(connection: Connection) -> None:
+    worker = new_worker()
+    fleet.end(connection, worker, "lost", "It fell silent.")
+    fleet.end(connection, worker, "stopped")
+    row = Worker.objects.get(pk=worker)
+    assert (row.state, row.note) == ("lost", "It fell silent.")
