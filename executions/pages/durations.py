@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 
 def span(length: timedelta | float | None) -> str:
-    """Return a length (seconds, if it is a number) in at most two units: "40 ms", "1.2 s", "3 min 20 s", "2 h 5 min"."""
+    """Return a length (seconds, if it is a number) in at most two units: "40 ms", "1.2 s", "3 min 20 s"."""
     if length is None:
         return ""
     seconds = length.total_seconds() if isinstance(length, timedelta) else float(length)

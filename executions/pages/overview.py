@@ -183,8 +183,11 @@ class Overview:
             case E.RUNNING:
                 return self._running_sentence()
             case E.CANCELLING:
-                reason = f" Reason: {execution.status_reason}" if execution.status_reason else ""
-                return f"Stopping what runs on {_many(self.counts[S.RUNNING], 'target')}.{reason}"
+                running = self.counts[S.RUNNING]
+                what = f"Stopping what runs on {_many(running, 'target')}." if running else "Stopping."
+                return f"{what} {self._who_cancelled()}".strip()
+            case E.CANCELLED:
+                return self._who_cancelled() or execution.status_reason or self._end_sentence()
             case E.NEEDS_ATTENTION:
                 return execution.status_reason or self._unknown_sentence()
         return execution.status_reason or self._end_sentence()
@@ -201,6 +204,19 @@ class Overview:
     def _unknown_sentence(self) -> str:
         keys = ", ".join(step.key for step in self.unknown_steps)
         return f"What became of {keys} is not known: a person has to look." if keys else "A person has to decide."
+
+    def _who_cancelled(self) -> str:
+        """Who asked for it and why; empty when nobody is on record."""
+        asked = Event.objects.filter(
+            execution=self.execution,
+            kind__in=["execution.cancelling", "execution.cancelled"],
+            actor__startswith="user:",
+        )
+        event = asked.order_by("seq").first()
+        if event is None:
+            return ""
+        who = f"Cancelled by {event.actor.removeprefix('user:')}"
+        return f"{who}: {event.reason}" if event.reason else f"{who}."
 
     def _end_sentence(self) -> str:
         if self.execution.status == E.SUCCEEDED:

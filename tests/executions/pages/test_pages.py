@@ -143,6 +143,12 @@ def test_every_status_has_a_page_with_a_word_and_a_sentence(browser: Client, ali
     assert sentence.endswith(".")
 
 
+def test_a_cancelled_execution_says_who_cancelled_it_and_why(browser: Client, alice: User) -> None:
+    execution = make_execution(alice, status="pending_approval", approval_level=1)
+    browser.post(f"/executions/{execution.pk}/cancel/", {"reason": "wrong hosts"})
+    assert "Cancelled by alice: wrong hosts" in text_of(browser, f"/executions/{execution.pk}/")
+
+
 def test_what_cannot_be_done_says_why(browser: Client, alice: User, client: Client) -> None:
     ended = make_execution(alice, status="succeeded", step_status="succeeded")
     assert "Nothing failed." in text_of(browser, f"/executions/{ended.pk}/")
