@@ -103,8 +103,12 @@ def _remainder(old: Execution) -> dict[str, Any]:
 def resubmittable(document: dict[str, Any]) -> dict[str, Any]:
     """Return a compiled plan in the form that is submitted: targets by asset id, no derived fields."""
     steps = []
+    # Steps of which none depends on another are independent here; read again without a word, they would be a sequence.
+    independent = not any(step["depends_on"] for step in document["steps"])
     for step in document["steps"]:
         plain = {name: step[name] for name in RESUBMITTED if step.get(name) is not None}
+        if independent:
+            plain["execution_order"] = 1
         if step["targets"]:
             plain["targets"] = [str(target["asset_id"]) for target in step["targets"]]
         steps.append(plain)

@@ -240,3 +240,32 @@ def test_a_waiter_that_is_being_parked_this_moment_is_not_forgotten(
     assert not leaving.is_alive()
     assert states()[2] == "ready"
     assert claim_ids(own, worker) == [2]
+
+
+@several
+def test_a_cancel_and_the_release_before_it_do_not_wait_for_each_other(
+    connections: Callable[[], Connection], worker: int
+) -> None:
+    """The release has the line and is about to wake the entry: a cancel that had the entry first would deadlock."""
+    enqueue(entry(1, X), entry(2, X), entry(3, X))
+    own, other = connections(), connections()
+    assert claim_ids(own, worker, 1) == [1]
+    assert claim_ids(own, worker) == []
+    faults: list[BaseException] = []
+
+    def cancel() -> None:
+        try:
+            other.execute("SELECT queue_remove(ARRAY[2]::bigint[])")
+        except BaseException as error:
+            faults.append(error)
+
+    cancelling = threading.Thread(target=cancel)
+    with own.transaction():
+        own.execute("SELECT FROM queueing_queueentry WHERE execution_id = 1 FOR NO KEY UPDATE")
+        own.execute("SELECT FROM queueing_assetline WHERE asset_id = %s FOR NO KEY UPDATE", (X,))
+        cancelling.start()
+        cancelling.join(timeout=0.4)
+        own.execute("SELECT queue_release(ARRAY[1]::bigint[])")
+    cancelling.join(timeout=20)
+    assert faults == []
+    assert states() == {3: "ready"}

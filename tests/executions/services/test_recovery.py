@@ -70,6 +70,15 @@ def test_a_retry_from_the_start_runs_everything(alice: User) -> None:
     assert new.plan_hash == Execution.objects.get(pk=old).plan_hash, "it is the same plan"
 
 
+def test_steps_that_were_independent_are_independent_when_they_are_retried(alice: User) -> None:
+    first, others = change("one"), [change(key, key=key, depends_on=["a"]) for key in ("b", "c")]
+    old = ended(ask(alice, first, *others).execution_id, "failed", a="succeeded", b="failed", c="failed")
+    new = Execution.objects.get(pk=retry(old, by=alice).execution_id)
+    assert [(step["id"], step["depends_on"]) for step in new.plan.document["steps"]] == [("b", []), ("c", [])]
+    again = Execution.objects.get(pk=retry(ended(new.pk, "failed", b="failed"), by=alice, from_start=True).execution_id)
+    assert again.plan_hash == new.plan_hash
+
+
 def test_a_retry_runs_only_on_the_targets_that_failed(alice: User) -> None:
     for name in ("m1", "m2", "m3"):
         make_asset(name, "development")
