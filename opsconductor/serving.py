@@ -22,7 +22,7 @@ from opsconductor.environment import ConfigError
 from opsconductor.supervisor import ChildSpec, Claim, Supervisor
 
 TURN_SECONDS = 0.1
-WORKER_STOP_SECONDS = 10.0  # on top of SHUTDOWN_GRACE, within which running steps may end
+WORKER_STOP_SECONDS = 35.0  # on top of SHUTDOWN_GRACE, within which running steps may end
 WEB_STOP_SECONDS = 10.0
 READY_PATIENCE_SECONDS = 120.0
 TRIES_BEFORE_READY = 5  # a child that ends so often before the first answer will not get better

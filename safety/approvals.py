@@ -15,10 +15,15 @@ CRITICAL = "critical"
 
 @dataclass(frozen=True, slots=True)
 class Risk:
-    """What the level depends on, taken from the compiled plan and the inventory, never from the caller."""
+    """What the level depends on, taken from the compiled plan and the inventory.
+
+    environments          of the targets, as the inventory has them
+    declared_environment  what the plan calls itself: it can raise the level, never lower it
+    """
 
     action_class: str
     environments: Collection[str]
+    declared_environment: str | None
     criticalities: Collection[str]
     target_count: int
     changing_steps: int
@@ -41,11 +46,12 @@ def _level(risk: Risk) -> int:
     if CRITICAL in risk.criticalities or risk.target_count > settings.APPROVAL_TARGETS:
         return 3
     # A plan without targets changes something that the inventory cannot vouch for: it is not development.
-    if risk.environments and set(risk.environments) <= set(settings.DEVELOPMENT_ENVIRONMENTS):
+    named = {*risk.environments, *([risk.declared_environment] if risk.declared_environment else [])}
+    if risk.environments and named <= set(settings.DEVELOPMENT_ENVIRONMENTS):
         return 0
     if risk.irreversible:
         return 3
-    return 2 if PRODUCTION in risk.environments or risk.changing_steps > 1 else 1
+    return 2 if PRODUCTION in named or risk.changing_steps > 1 else 1
 
 
 def approvals_needed(level: int) -> int:

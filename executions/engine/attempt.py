@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.db import close_old_connections
 
 from executions.connectors.base import ErrorCode, Invocation, Outcome, Stop, Stream
@@ -107,7 +108,7 @@ async def attempt(
     wants_stdout = step.needed or step.planned["success"]["stdout_matches"] is not None
     collector = OutputCollector(
         hand_on,
-        max_bytes=step.planned["max_output_bytes"],
+        max_bytes=min(step.planned["max_output_bytes"], settings.MAX_OUTPUT_BYTES),
         wait_for_room=room,
         keep_stdout=JUDGED_STDOUT if wants_stdout else UNWANTED_STDOUT,
     )

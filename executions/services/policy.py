@@ -37,6 +37,7 @@ def decide(plan: CompiledPlan, policies: dict[tuple[str, str], Limits]) -> Decis
         Risk(
             action_class=plan.action_class,
             environments={use.environment for use in plan.targets.values()},
+            declared_environment=plan.document["environment"],
             criticalities=facts.criticalities,
             target_count=facts.target_count,
             changing_steps=changing,

@@ -22,6 +22,7 @@ def test_a_line_of_the_examples_is_what_the_server_decides(plan: str, environmen
     risk = Risk(
         action_class="read" if words[0] == "reads" else "modify",
         environments=[] if environments == "none" else environments.split(", "),
+        declared_environment="production" if "calls itself production" in words else None,
         criticalities=["critical" if "critical" in plan else "medium"],
         target_count=int(counted[1]) if counted else 0,
         changing_steps={"reads": 0, "one change": 1, "two changes": 2}[words[0]],
