@@ -218,6 +218,27 @@ def test_a_record_that_does_not_fit_harms_its_own_execution_only(worker: Worker,
     assert kinds(ids[1])[-1] == "later"
 
 
+def test_a_step_a_target_and_a_status_have_each_to_be_as_they_were_said_to_be(worker: Worker, begin: Begin) -> None:
+    ids = [begin(shell("a", f"echo {number}")) for number in range(4)]
+    AssetLock.objects.all().delete()
+    worker.claim()
+    step_only, target_only, strange = (worker.moved(one, "running", "succeeded") for one in ids[:3])
+    step_only.targets, target_only.steps = [], []
+    strange.targets = []
+    strange.steps = [{**worker.moved(ids[3], "pending", "running").steps[0], "execution_id": ids[2]}]
+    records = [step_only, target_only, strange, worker.finish(ids[3])]
+    answers: list[BaseException | None] = []
+
+    async def body(ledger: Ledger) -> None:
+        answers.extend(await asyncio.gather(*(ledger.commit(one) for one in records), return_exceptions=True))
+
+    worker.write(body)
+    assert [type(answer) for answer in answers] == [WrongState] * 4
+    assert set(Step.objects.values_list("status", flat=True)) == {"pending"}
+    assert set(Execution.objects.values_list("status", flat=True)) == {"queued"}
+    assert Event.objects.count() == 4
+
+
 def test_a_hand_back_does_not_undo_a_cancel_that_came_before_the_start_was_written(
     worker: Worker, begin: Begin
 ) -> None:
