@@ -55,12 +55,12 @@ def test_lines_appear_as_they_are_printed_until_everything_is_shown(open_page: O
     expect(page.locator("button", has_text="Retry failed")).to_be_enabled()
 
 
-def test_several_pages_show_each_line_once_and_in_order_across_the_death_of_the_web_process(
+def test_twenty_pages_show_each_line_once_and_in_order_across_the_death_of_the_web_process(
     open_page: OpenPage, web: WebProcess, alice: User
 ) -> None:
     execution = make_execution(alice)
     target = target_of(execution)
-    pages = [open_page(f"/executions/{execution.pk}/") for _ in range(4)]
+    pages = [open_page(f"/executions/{execution.pk}/") for _ in range(20)]
     for page in pages:
         expect(page.locator("[data-live]")).to_have_attribute("data-live", "live")
     written: list[str] = []

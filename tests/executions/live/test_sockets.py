@@ -94,7 +94,7 @@ def test_many_viewers_get_each_line_once_and_in_order_across_the_death_of_the_we
 ) -> None:
     execution = make_execution(user)
     target = first_target(execution)
-    seen: list[list[int]] = [[] for _ in range(8)]
+    seen: list[list[int]] = [[] for _ in range(20)]
 
     def read(sockets: list[ClientConnection], last: int) -> None:
         for lines, socket in zip(seen, sockets, strict=True):
