@@ -9,10 +9,10 @@ from datetime import timedelta
 
 from django.contrib.auth.models import Group
 from django.db import connection, transaction
-from django.db.models import BooleanField, Case, Q, Value, When
+from django.db.models import Model
 from django.db.models.functions import Now
 
-from safety.models import ApiToken, User
+from safety.models import ApiToken, Tenant, User
 from safety.rbac import ROLES, Role
 
 FIRST_ADMIN = "admin"
@@ -24,6 +24,29 @@ LAST_USE_RESOLUTION = timedelta(minutes=1)  # not an UPDATE for every request
 STAFF_ROLES = frozenset({Role.OPERATOR, Role.ADMIN})
 
 _FIRST_ADMIN_LOCK = 0x6F636164  # advisory lock of ensure_first_admin; any number that nothing else here uses
+
+_USER_FIELDS = [field.attname for field in User._meta.concrete_fields]
+_TENANT_FIELDS = [field.attname for field in Tenant._meta.concrete_fields]
+
+
+def _columns(model: type[Model], alias: str) -> str:
+    return ", ".join(f'{alias}."{field.column}"' for field in model._meta.concrete_fields)
+
+
+# Asked by every request of a program: building the same query with the ORM costs ten times what asking it does.
+_BEARER = f"""
+SELECT token.id, coalesce(token.last_used_at >= statement_timestamp() - %s::interval, false),
+       {_columns(User, "owner")}, {_columns(Tenant, "tenant")}
+  FROM safety_apitoken token
+  JOIN safety_user owner ON owner.id = token.user_id
+  JOIN safety_tenant tenant ON tenant.id = owner.tenant_id
+ WHERE token.digest = %s AND token.revoked_at IS NULL AND owner.is_active
+   AND (token.expires_at IS NULL OR token.expires_at > statement_timestamp())
+"""
+_NOTE_USE = """
+UPDATE safety_apitoken SET last_used_at = statement_timestamp()
+ WHERE id = %s AND (last_used_at IS NULL OR last_used_at < statement_timestamp() - %s::interval)
+"""
 
 
 class UnknownRole(ValueError):
@@ -83,20 +106,17 @@ def authenticate_token(value: str) -> User | None:
     """
     if not value.startswith(TOKEN_PREFIX):
         return None
-    token = (
-        ApiToken.objects.select_related("user__tenant")
-        .filter(digest=token_digest(value), revoked_at=None, user__is_active=True)
-        .filter(Q(expires_at=None) | Q(expires_at__gt=Now()))
-        .annotate(
-            use_is_noted=Case(When(_use_not_noted(), then=Value(False)), default=True, output_field=BooleanField())
-        )
-        .first()
-    )
-    if token is None:
-        return None
-    if not token.use_is_noted:
-        ApiToken.objects.filter(_use_not_noted(), pk=token.pk).update(last_used_at=Now())
-    return token.user
+    with connection.cursor() as cursor:
+        cursor.execute(_BEARER, [str(LAST_USE_RESOLUTION), token_digest(value)])
+        row = cursor.fetchone()
+        if row is None:
+            return None
+        token_id, use_is_noted, *columns = row
+        if not use_is_noted:
+            cursor.execute(_NOTE_USE, [token_id, str(LAST_USE_RESOLUTION)])
+    user = User.from_db(connection.alias, _USER_FIELDS, columns[: len(_USER_FIELDS)])
+    user.tenant = Tenant.from_db(connection.alias, _TENANT_FIELDS, columns[len(_USER_FIELDS) :])
+    return user
 
 
 def revoke_token(token_id: int) -> bool:
@@ -112,7 +132,3 @@ def revoke_tokens_of(user: User) -> int:
 def token_digest(value: str) -> str:
     """Return what is kept of a token. A plain hash is enough: the value is 256 random bits, not a password."""
     return hashlib.sha256(value.encode()).hexdigest()
-
-
-def _use_not_noted() -> Q:
-    return Q(last_used_at=None) | Q(last_used_at__lt=Now() - LAST_USE_RESOLUTION)

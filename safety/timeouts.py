@@ -7,10 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from safety.models import SlaClass, TimeoutPolicy
+from django.db import connection
+
+from safety.models import SlaClass
 
 FAST_BELOW_SECONDS = 10
 MEDIUM_BELOW_SECONDS = 30
+
+# Read at every submit, so it is plain SQL.
+_POLICIES = """
+SELECT sla_class, action_class, step_seconds, execution_seconds, approval_seconds, max_attempts
+  FROM safety_timeoutpolicy
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +40,6 @@ def sla_class_of(estimated_seconds: float) -> SlaClass:
 
 def policies() -> dict[tuple[str, str], Limits]:
     """Return the limits of every (SLA class, action class), as they stand in the table now."""
-    return {
-        (p.sla_class, p.action_class): Limits(p.step_seconds, p.execution_seconds, p.approval_seconds, p.max_attempts)
-        for p in TimeoutPolicy.objects.all()
-    }
+    with connection.cursor() as cursor:
+        cursor.execute(_POLICIES)
+        return {(sla_class, action_class): Limits(*limits) for sla_class, action_class, *limits in cursor.fetchall()}

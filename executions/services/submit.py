@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import connection
 
 from executions.inventory import TenantInventory
 from executions.models import Asset
@@ -304,7 +304,8 @@ def _take_in(requests: list[dict[str, Any]]) -> dict[int, Accepted | Refused]:
             sent.append(request)
     if not sent:
         return {}
-    with transaction.atomic(), connection.cursor() as cursor:
+    # One statement, so all of it is kept or nothing; it needs no BEGIN and COMMIT of its own around it.
+    with connection.cursor() as cursor:
         cursor.execute(
             "SELECT executions_intake(%s::jsonb, %s::interval, %s::interval)::text",
             [orjson.dumps(sent).decode(), str(settings.IDEMPOTENCY_WINDOW), str(settings.QUEUE_AGEING)],
