@@ -597,11 +597,13 @@ def test_text_that_the_database_cannot_hold_is_written_with_marks_and_harms_nobo
             going = [asyncio.ensure_future(ledger.commit(one)) for one in (unwritable, worker.note(other, "last"))]
             await asyncio.sleep(0)
         answers.extend(await asyncio.gather(*going, return_exceptions=True))
+        await ledger.commit(worker.printed(odd, "only\0NUL"))
         await ledger.commit(worker.note(odd, "later"))
 
     worker.write(body)
     marked = "a\ufffdb\ufffdc\ufffd \U0001f600 \\u0000"
-    assert OutputChunk.objects.get(execution_id=odd).text == marked
+    printed = OutputChunk.objects.filter(execution_id=odd).order_by("seq")
+    assert list(printed.values_list("text", flat=True)) == [marked, "only\ufffdNUL"]
     target = StepTarget.objects.get(execution_id=odd)
     assert (target.status, target.error, target.data) == ("failed", marked, {marked: [marked, 1, None]})
     assert Execution.objects.get(pk=odd).status_reason == marked

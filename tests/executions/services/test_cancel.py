@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -214,6 +215,24 @@ def test_a_cancel_and_a_claim_at_once_leave_it_cancelled_or_asked_for(alice: Use
         else:
             assert_out_of_the_queue(one)
         assert_told_in_order(one)
+
+
+@several
+def test_a_cancel_that_looked_before_the_start_and_asks_after_it_is_written_all_the_same(
+    alice: User, worker: FakeWorker
+) -> None:
+    one = ask_new(alice)
+    lease = worker.claim()[one]
+    with ThreadPoolExecutor(1) as pool:
+        with worker.connection.transaction():
+            worker.connection.execute("SELECT FROM queueing_queueentry FOR UPDATE")
+            cancelling = pool.submit(lambda: together(lambda: cancel(one, by=alice, reason="now"))[0])
+            time.sleep(0.4)  # it has read that it is queued, and waits to leave its wish
+            assert worker.start(lease)
+        assert cancelling.result(timeout=20) == "cancelling"
+    assert status_of(one) == "cancelling"
+    assert kinds(one) == ["execution.submitted", "execution.running", "execution.cancelling"]
+    assert_told_in_order(one)
 
 
 @several

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -185,6 +186,20 @@ def test_of_two_answers_at_once_one_counts(unknown: int, alice: User) -> None:
     assert status_of(unknown) == ("failed" if discarded else "queued")
     assert QueueEntry.objects.count() == (0 if discarded else 1)
     assert_told_in_order(unknown)
+
+
+@several
+def test_the_last_of_two_answers_at_once_sends_it_on(alice: User, worker: FakeWorker) -> None:
+    for number in range(4):
+        one = ask(alice, change(f"x{number}"), change("y", key="b")).execution_id
+        assert worker.lose_track(worker.claim()[one], "a", "b")
+        answer = partial(resolve, one, by=alice, outcome="succeeded", reason="seen")
+        assert sorted(together(partial(answer, step="a"), partial(answer, step="b"))) == ["needs_attention", "queued"]
+        assert DeadLetter.objects.get(execution_id=one).state == "resolved"
+        lease = worker.claim()[one]
+        assert worker.start(lease)
+        assert worker.finish(lease, "failed")
+        assert_told_in_order(one)
 
 
 # --- the DLQ
