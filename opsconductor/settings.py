@@ -163,7 +163,8 @@ Q_CLUSTER = {
     "orm": "default",
     # one process more than there are standing `work` calls: django-q2's own tasks and schedules go on working
     "workers": WORKER_PROCESSES + 1,
-    "queue_limit": WORKER_PROCESSES + 1,
+    # room for calls that nobody takes up: when it is full the broker is not asked any more, and could not see it
+    "queue_limit": 4 * (WORKER_PROCESSES + 1),
     "timeout": 3600,  # of django-q2's own tasks; a `work` call carries its own: none
     "retry": 7200,
     "recycle": 1000,

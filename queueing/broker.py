@@ -7,11 +7,16 @@ messages: a process that gets a `work` call claims them itself, many at a time, 
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
+import os
+import signal
 import time
 from typing import Any
 
 import psycopg
 from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connections
 from django.utils import timezone
 from django_q.brokers.orm import ORM
 from django_q.conf import Conf
@@ -22,11 +27,18 @@ from queueing import fleet
 from queueing.connections import connect
 from queueing.queue import Connection
 
+log = logging.getLogger(__name__)
+
 WORK = "queueing.worker.work"
 
 # Between two looks at the fleet, and how long a call may take from being handed out to its worker being registered.
 LOOK_EVERY_SECONDS = 0.5
-UNDER_WAY_SECONDS = 10.0
+UNDER_WAY_SECONDS = 5.0
+
+# So many calls in a row, of which nobody registered, show that django-q2's processes cannot hear any more: a process
+# that is killed while it waits for its next task takes the lock of their common queue with it.
+FRUITLESS_CALLS = 3
+OUTAGE_PAUSE_SECONDS = 1.0
 
 
 class ExecutionBroker(ORM):
@@ -37,18 +49,28 @@ class ExecutionBroker(ORM):
         self._fleet: Connection | None = None
         self._looked_at = 0.0
         self._handed_out: list[float] = []
+        self._fruitless = 0
+        self._newest = 0
 
     def __setstate__(self, state: Any) -> None:
         super().__setstate__(state)
         self._fleet, self._looked_at, self._handed_out = None, 0.0, []
+        self._fruitless, self._newest = 0, 0
 
     def dequeue(self) -> list[tuple[Any, str]]:
         """Return django-q2's next message, or a `work` call when a worker is missing, or nothing after a short wait."""
         calls = self._missing_calls() if fleet.cluster_name() else []
         if calls:
             return calls
-        if OrmQ.objects.using(Conf.ORM).filter(key=self.list_key).exists():
-            return super().dequeue() or []
+        try:
+            if OrmQ.objects.using(Conf.ORM).filter(key=self.list_key).exists():
+                return super().dequeue() or []
+        except (DatabaseError, InterfaceError, psycopg.Error) as error:
+            # Raised on, it would end this process, and keep calls from being handed out for ten seconds.
+            log.warning("The database cannot be reached for tasks: %s", str(error).strip() or type(error).__name__)
+            connections[Conf.ORM].close()
+            time.sleep(OUTAGE_PAUSE_SECONDS)
+            return []
         time.sleep(Conf.POLL)
         return []
 
@@ -68,7 +90,10 @@ class ExecutionBroker(ORM):
             if self._fleet is None:
                 self._fleet = connect("broker")
             standing = fleet.standing(self._fleet)
+            self._count_fruitless(now, fleet.newest(self._fleet))
         except psycopg.Error:
+            if self._fleet is not None:
+                self._fleet.close()
             self._fleet = None
             return []
         # A call that is under way is not missing. Should its process die before it registers, it is forgotten in time;
@@ -79,6 +104,19 @@ class ExecutionBroker(ORM):
         missing = settings.WORKER_PROCESSES - standing - len(self._handed_out)
         self._handed_out += [now] * max(0, missing)
         return [(WORK, _package(number)) for number in range(missing)]
+
+    def _count_fruitless(self, now: float, newest: int) -> None:
+        """Start the cluster anew when its processes do not take up the calls: see FRUITLESS_CALLS."""
+        if newest != self._newest:
+            self._newest, self._fruitless = newest, 0
+            return
+        if any(now - at >= UNDER_WAY_SECONDS for at in self._handed_out):
+            self._fruitless += 1
+        if self._fruitless >= FRUITLESS_CALLS and multiprocessing.parent_process() is not None:
+            log.critical("The processes of this cluster do not take up any work; it is started anew.")
+            # The sentinel could not stop them in order either. Its children end with it (manage.py worker).
+            os.kill(os.getppid(), signal.SIGKILL)
+            self._fruitless = 0
 
 
 def _package(number: int) -> str:

@@ -75,13 +75,30 @@ def bury_dead(connection: Connection) -> None:
     ).fetchall()
     dead = [worker_id for worker_id, pid in rows if not _is_running(pid)]
     for worker_id in dead:
-        end(connection, worker_id, "lost", "Its process ended without a word.")
-        connection.execute(
-            "UPDATE queueing_queueentry SET lease_expires_at = statement_timestamp() + make_interval(secs => %s)"
-            " WHERE worker_id = %s AND state = 'leased' AND lease_expires_at > statement_timestamp()"
-            " + make_interval(secs => %s)",
-            (DEAD_LEASE_SECONDS, worker_id, DEAD_LEASE_SECONDS),
-        )
+        strike_off(connection, worker_id, "Its process ended without a word.")
+
+
+def strike_off(connection: Connection, worker_id: int, note: str) -> None:
+    """Write that a worker is lost, and let its leases end as soon as its warden has killed what it ran."""
+    end(connection, worker_id, "lost", note)
+    # In the order of the ledger and of the heart, which may still be writing: see queue_renew.
+    connection.execute(
+        "WITH leased AS (SELECT execution_id FROM queueing_queueentry WHERE worker_id = %(worker)s"
+        " AND state = 'leased' AND lease_expires_at > statement_timestamp() + make_interval(secs => %(seconds)s)"
+        " ORDER BY execution_id FOR NO KEY UPDATE)"
+        " UPDATE queueing_queueentry q"
+        " SET lease_expires_at = statement_timestamp() + make_interval(secs => %(seconds)s)"
+        " FROM leased WHERE q.execution_id = leased.execution_id",
+        {"worker": worker_id, "seconds": DEAD_LEASE_SECONDS},
+    )
+
+
+def newest(connection: Connection) -> int:
+    """Return the id of the worker of this cluster that registered last, ended or not; 0 when none has."""
+    row = connection.execute(
+        "SELECT coalesce(max(id), 0) FROM queueing_worker WHERE cluster = %s", (cluster_name(),)
+    ).fetchone()
+    return row[0] if row else 0
 
 
 def end(connection: Connection, worker_id: int, state: str, note: str = "") -> None:

@@ -51,8 +51,8 @@ class Heart:
         seconds = lease.total_seconds()
         self._every = seconds / 3
         # What is left of a lease when the worker gives up: time for the commands to be killed.
-        self._margin = min(3.0, seconds / 5)
-        self._right_until = clock() + seconds - self._margin
+        self.margin = min(3.0, seconds / 5)
+        self._right_until = clock() + seconds - self.margin
         self._look = threading.Event()
         self._stopping = False
         self._connection: Connection | None = None
@@ -68,6 +68,11 @@ class Heart:
         self._thread.join(timeout=5)
         if self._connection is not None:
             self._connection.close()
+
+    @property
+    def right_until(self) -> float:
+        """Until when, on the monotonic clock, this worker may act. Any thread: also one that sees the heart stuck."""
+        return self._right_until
 
     def look(self) -> None:
         """Ask for cancel wishes now. Any thread."""
@@ -92,6 +97,11 @@ class Heart:
             except psycopg.Error as error:
                 log.warning("The database cannot be reached to renew leases: %s", str(error).strip() or error)
                 self._forget_connection()
+            except Exception as error:
+                # The warden is gone, or it is a bug. A worker whose heart has stopped may not go on.
+                log.exception("The heart failed.")
+                self._body.fence(f"The heart failed: {type(error).__name__}.")
+                return
             self._look.wait(min(POLL_SECONDS, max(0.05, self._right_until - self._clock())))
             self._look.clear()
 
@@ -107,8 +117,11 @@ class Heart:
             finished=finished,
             rss_bytes=rss_bytes,
         )
-        self._right_until = asked_at + self._lease.total_seconds() - self._margin
-        self._body.extend(self._right_until)
+        right_until = asked_at + self._lease.total_seconds() - self.margin
+        if self._clock() >= self._right_until:
+            return  # it came too late; the next round of `_beat` ends this worker
+        self._right_until = right_until
+        self._body.extend(right_until)
         self._body.renewed(asked_for, renewal)
 
     def _connected(self) -> Connection:

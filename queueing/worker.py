@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
+import gc
 import logging
 import multiprocessing
 import os
@@ -19,7 +21,7 @@ import resource
 import signal
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -29,6 +31,7 @@ import psycopg
 from django.conf import settings
 from django.db import DatabaseError
 from django.utils.module_loading import import_string
+from django_q.conf import Conf
 
 from queueing import fleet, queue
 from queueing.connections import connect, connect_async
@@ -39,13 +42,17 @@ from queueing.queue import Connection, Lease, Renewal
 log = logging.getLogger(__name__)
 
 # Set by `manage.py worker` when it is told to stop; made before the cluster forks, so every process of it sees it.
-stop_event = multiprocessing.get_context("fork").Event()
+# A byte of shared memory, not an Event: that has a lock, and a signal that comes while it is held would wait for ever.
+stop_wanted = multiprocessing.get_context("fork").RawValue("b", 0)
+
+# Names a file that a process holds a shared lock of while it is at work, so that whoever gets the exclusive one knows
+# that none is, however it ended. Set by `manage.py worker`.
+AT_WORK_VARIABLE = "OPSCONDUCTOR_AT_WORK"
 
 MAX_CLAIM = 200
 IDLE_LOOK_SECONDS = 1.0  # a safety net below LISTEN
 UPKEEP_SECONDS = 0.5  # between two rounds of promoting, reaping and burying
 TICK_SECONDS = 0.1
-SHIFT_SECONDS = 3600.0
 SHIFT_RSS_BYTES = 600 * 1024 * 1024
 
 EXIT_FENCED = 70
@@ -77,6 +84,9 @@ class Runner(Protocol):
 
     async def close(self) -> None:
         """Write what is left to write and end."""
+
+
+Begun = tuple[Lease, Coroutine[Any, Any, None]]
 
 
 @dataclass(slots=True)
@@ -170,16 +180,20 @@ class Worker:
             self._runner.stop(execution_id, "lease_lost", "")
 
     def _shift_is_over(self, began: float) -> bool:
-        return time.monotonic() - began > SHIFT_SECONDS or rss_bytes() > SHIFT_RSS_BYTES
+        return time.monotonic() - began > settings.WORKER_SHIFT.total_seconds() or rss_bytes() > SHIFT_RSS_BYTES
 
     async def _round(self) -> None:
         """Claim once if there is room for it, or wait for something to happen."""
         free = self.concurrency - len(self.running)
         # Claim in batches: refilling one slot at a time would cost a transaction for each.
-        if free <= 0 or (self.running and free < min(self.concurrency // 5, MAX_CLAIM // 2)):
-            await self._wait(IDLE_LOOK_SECONDS if free <= 0 else 0.005)
-            if free <= 0:
-                return
+        if free <= 0:
+            self._wake.clear()  # notices of new entries come here, too: without this it would never wait
+            await self._wait(UPKEEP_SECONDS)
+            if len(self.running) >= self.concurrency:
+                await self._claim(0)  # a worker that is full keeps up what must be kept up, or perhaps nobody does
+            return
+        if self.running and free < min(self.concurrency // 5, MAX_CLAIM // 2):
+            await self._wait(0.005)
         self._wake.clear()
         looked, started = await self._claim(min(self.concurrency - len(self.running), MAX_CLAIM))
         if looked == 0:
@@ -196,13 +210,24 @@ class Worker:
             log.warning("The database cannot be reached to claim: %s", str(error).strip() or error)
             await asyncio.sleep(IDLE_LOOK_SECONDS)
             return 0, 0
+        except Exception:
+            # A bug. What was claimed is nobody's and runs out; what runs here is not harmed by it.
+            log.exception("Claiming failed.")
+            await asyncio.sleep(IDLE_LOOK_SECONDS)
+            return 0, 0
         for lease, coroutine in begun:
-            task = self._loop.create_task(coroutine)
-            self.running[lease.execution_id] = Running(lease, task)
-            task.add_done_callback(lambda done, lease=lease: self._ended(lease, done))  # type: ignore[misc]
+            self._begin(lease, coroutine)
         return looked, len(begun)
 
-    def _claim_and_load(self, limit: int) -> tuple[int, list[tuple[Lease, Coroutine[Any, Any, None]]]]:
+    def _begin(self, lease: Lease, coroutine: Coroutine[Any, Any, None]) -> None:
+        before = self.running.get(lease.execution_id)
+        if before is not None:
+            coroutine = _after(before.task, coroutine)
+        task = self._loop.create_task(coroutine)
+        self.running[lease.execution_id] = Running(lease, task)
+        task.add_done_callback(lambda done: self._ended(lease, done))
+
+    def _claim_and_load(self, limit: int) -> tuple[int, list[Begun]]:
         """In the claimer's thread: upkeep now and then, claim, and let the runner load what was claimed."""
         try:
             if self._claim_connection is None:
@@ -214,10 +239,16 @@ class Worker:
                 queue.reap(connection)
                 fleet.bury_silent(connection)
                 self._runner.upkeep()
+            if limit <= 0:
+                return 0, []
+            asked_at = time.monotonic()
             claim = queue.claim(connection, self.registration.worker_id, limit, self.lease)
             if not claim.leases:
                 return claim.looked, []
-            return claim.looked, list(zip(claim.leases, self._runner.prepare(claim.leases), strict=True))
+            begun = list(zip(claim.leases, self._runner.prepare(claim.leases), strict=True))
+            if time.monotonic() - asked_at > self._heart.margin:
+                begun = self._still_held(connection, begun)
+            return claim.looked, begun
         except (psycopg.Error, DatabaseError):
             # If the answer to a claim was lost, its leases are nobody's: not renewed, they run out and are reaped.
             if self._claim_connection is not None:
@@ -225,8 +256,34 @@ class Worker:
                 self._claim_connection = None
             raise
 
+    def _still_held(self, connection: Connection, begun: list[Begun]) -> list[Begun]:
+        """Return those of a slow claim whose lease could be renewed.
+
+        The heart has not known of them: it may have said meanwhile that this worker may act for longer than they last.
+        """
+        asked_at = time.monotonic()
+        running, finished, rss = self.counters()
+        renewal = queue.renew(
+            connection,
+            self.registration.worker_id,
+            [lease.execution_id for lease, _ in begun],
+            self.lease,
+            running=running,
+            finished=finished,
+            rss_bytes=rss,
+        )
+        is_in_time = time.monotonic() - asked_at <= self._heart.margin
+        held = renewal.held if is_in_time else frozenset()
+        for lease, coroutine in begun:
+            if lease.execution_id not in held:
+                log.warning("Execution %s was claimed too slowly; its lease is left to run out.", lease.execution_id)
+                coroutine.close()
+        return [(lease, coroutine) for lease, coroutine in begun if lease.execution_id in held]
+
     def _ended(self, lease: Lease, task: asyncio.Task[None]) -> None:
-        self.running.pop(lease.execution_id, None)
+        running = self.running.get(lease.execution_id)
+        if running is not None and running.lease.token == lease.token:
+            del self.running[lease.execution_id]
         self.finished += 1
         if not task.cancelled() and (error := task.exception()):
             # Nothing more is written for it: its lease runs out, and the next attempt goes on where this one stopped.
@@ -258,7 +315,9 @@ class Worker:
         parent = os.getppid()
         while True:
             self._turned_at = time.monotonic()
-            if not self.stopping and (stop_event.is_set() or os.getppid() != parent):
+            if self._turned_at >= self._heart.right_until:
+                self.fence("Its right to act has ended, and its heart did not say so.")
+            if not self.stopping and (stop_wanted.value or os.getppid() != parent):
                 self.stop()
             await asyncio.sleep(TICK_SECONDS)
 
@@ -276,7 +335,7 @@ class Worker:
                             self._wake.set()
                         else:
                             self._heart.look()
-            except psycopg.Error:
+            except (psycopg.Error, OSError):
                 await asyncio.sleep(1)
 
     def _take_renewal(self, lost: Sequence[int], renewal: Renewal) -> None:
@@ -295,6 +354,16 @@ class Worker:
                 self._runner.stop(execution_id, "user", detail)
 
 
+async def _after(earlier: asyncio.Task[None], coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run what a new lease is for when what the lost one was for has ended: its commands may be about to be killed."""
+    try:
+        await asyncio.wait({earlier})
+    except BaseException:
+        coroutine.close()
+        raise
+    await coroutine
+
+
 def rss_bytes() -> int:
     """Return the resident memory of this process; 0 where /proc is not there to tell."""
     try:
@@ -309,18 +378,60 @@ def work() -> str:
 
     Called by django-q2 in one of its worker processes, in the main thread.
     """
-    connection = connect("register")
-    try:
-        _allow_many_files()
-        registration = fleet.register(connection, settings.WORKER_CONCURRENCY)
+    with _shown_at_work():
+        if stop_wanted.value:
+            return "The cluster is stopping."
+        with contextlib.closing(connect("register")) as connection:
+            registration = fleet.register(connection, settings.WORKER_CONCURRENCY)
         if registration is None:
             return "The cluster is complete."
-        asyncio.run(_run(registration))
-        with contextlib.suppress(psycopg.Error):
+        _let_be_recycled()
+        _allow_many_files()
+        try:
+            asyncio.run(_run(registration))
+        except BaseException as error:
+            _sign_off(registration, f"It failed: {type(error).__name__}: {error}")
+            raise
+        _sign_off(registration)
+    return "Stopped." if stop_wanted.value else "Its shift was over."
+
+
+@contextlib.contextmanager
+def _shown_at_work() -> Iterator[None]:
+    path = os.environ.get(AT_WORK_VARIABLE)
+    with open(path, "rb") if path else contextlib.nullcontext() as held:
+        if held is not None:
+            fcntl.flock(held, fcntl.LOCK_SH)
+        yield
+
+
+def _sign_off(registration: Registration, failure: str = "") -> None:
+    """Leave the register. Should that not be possible, the broker sees that the process is gone."""
+    with contextlib.suppress(psycopg.Error), contextlib.closing(connect("register")) as connection:
+        if failure:
+            fleet.strike_off(connection, registration.worker_id, failure)
+        else:
             fleet.end(connection, registration.worker_id, "stopped")
-        return "Stopped." if stop_event.is_set() else "Its shift was over."
-    finally:
-        connection.close()
+
+
+def _let_be_recycled() -> None:
+    """Have django-q2 put a new process in the place of this one after this task, whatever its count of tasks.
+
+    It does so when a process has grown beyond MAX_RSS (KiB); this sets it for this process alone. What leaked in a
+    shift would otherwise stay, and a process that has grown too much would end each next shift at once.
+    """
+    Conf.MAX_RSS = 1
+
+
+def _collect_garbage_rarely() -> None:
+    """Keep the collector away from what was imported, and let it look less often.
+
+    A worker makes a few hundred objects an execution, most of which go without it; walking all of Django's modules
+    again and again is what costs.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def _allow_many_files() -> None:
@@ -332,6 +443,7 @@ def _allow_many_files() -> None:
 
 async def _run(registration: Registration) -> None:
     worker = Worker(registration, settings.WORKER_CONCURRENCY, settings.LEASE)
+    _collect_garbage_rarely()
     loop = asyncio.get_running_loop()
     if threading.current_thread() is threading.main_thread():
         loop.add_signal_handler(signal.SIGTERM, worker.stop)

@@ -126,10 +126,8 @@ def test_a_pause_between_attempts_ends_at_once_on_a_stop(
     cancelled = begin(shell("flaky", "exit 1", retry=retry, targets=[a]), shell("after", "true", targets=[a]))
     handed_back = begin(shell("flaky", f"echo x >> {log}; exit 1", retry=retry, targets=[b]))
     for execution_id in (cancelled, handed_back):
-        wait_until(
-            lambda one=execution_id: Event.objects.filter(execution_id=one, kind="target.pending").exists(),
-            what="the first pause",
-        )
+        pauses = Event.objects.filter(execution_id=execution_id, kind="target.pending")
+        wait_until(pauses.exists, what="the first pause")
     asked = time.monotonic()
     cancel(cancelled, by=requester, reason="enough")
     assert ended(cancelled, seconds=3).status == "cancelled"
