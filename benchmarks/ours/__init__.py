@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks.measurement import Measurement
-from benchmarks.ours import events, latency, queue, whole
+from benchmarks.ours import events, latency, queue, submit, whole
 from benchmarks.run import Run
 
 
@@ -23,4 +23,5 @@ MEASUREMENTS: dict[str, Ours] = {
     "executions": Ours(whole.measure, peers=("celery", "django-q2")),
     "latency": Ours(latency.measure),
     "events": Ours(events.measure),
+    "submit": Ours(submit.measure),
 }

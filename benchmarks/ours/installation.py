@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from benchmarks.children import Child
+from benchmarks.children import Child, wait_until
 from benchmarks.machine import ROOT
 from benchmarks.run import Run
 
@@ -59,6 +60,27 @@ class Installation:
         finally:
             child.stop(grace_seconds=30.0)
 
+    @contextmanager
+    def web(self, **environment: str) -> Iterator[tuple[Child, int]]:
+        """The web process on a port of loopback that was free; ends with the context. Waits until it listens."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        command = [sys.executable, "-m", "daphne", "-v", "0", "-b", "127.0.0.1", "-p", str(port)]
+        child = self.run.children.start(
+            "web", [*command, "opsconductor.asgi:application"], env=self.environment(**environment), cwd=ROOT
+        )
+        try:
+            wait_until(
+                lambda: _listens(port),
+                timeout_seconds=60.0,
+                what="the web process listens",
+                child=child,
+                every_seconds=0.05,
+            )
+            yield child, port
+        finally:
+            child.stop()
+
     def query(self, statement: str) -> tuple[Any, ...]:
         """The first row that a statement gives, in a transaction of its own."""
         with psycopg.connect(self.database_url, autocommit=True) as connection:
@@ -87,3 +109,11 @@ def installation(run: Run) -> Iterator[Installation]:
         run.template_ready = True
     with run.server.database("ours", TEMPLATE) as url:
         yield Installation(run, url)
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
