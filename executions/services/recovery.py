@@ -152,27 +152,39 @@ def resolve(execution_id: int, *, by: User, step: str, outcome: str, reason: str
 
 
 def _move_unknown(step: Step, new: str, *, actor: str, reason: str) -> None:
-    """Write a person's answer to the step and to those of its targets that waited for it, each with its event."""
-    kind = STEP_MOVES[S.UNKNOWN, new]
-    answer: dict[str, Any] = {
-        "status": new,
-        "error": "" if new == S.PENDING else f"Resolved: {reason}",
-        "error_code": "",
-    }
-    if new == S.PENDING:
-        answer["finished_at"] = None
+    """Write a person's answer to the step and to those of its targets that waited for it, each with its event.
+
+    A step is not all well because its unknown targets are: with others that failed, or have not run, the engine goes on
+    with it and judges it by all of its targets.
+    """
     targets = list(step.targets.all())
     waited = [target for target in targets if target.status == S.UNKNOWN]
-    if Step.objects.filter(pk=step.pk, status=S.UNKNOWN).update(**answer) != 1:
+    others_did_not_succeed = any(target.status not in (S.UNKNOWN, S.SUCCEEDED) for target in targets)
+    step_new = S.PENDING if new == S.SUCCEEDED and others_did_not_succeed else new
+    if Step.objects.filter(pk=step.pk, status=S.UNKNOWN).update(**_answer(step_new, reason)) != 1:
         raise Refused("not_waiting", "Somebody else has just answered.", "Look at the page again.", status=409)
-    step.targets.filter(status=S.UNKNOWN).update(**answer)
-    moved = {"from": S.UNKNOWN, "to": new, "resolved": True}
+    step.targets.filter(status=S.UNKNOWN).update(**_answer(new, reason))
     if len(targets) > 1:
         for target in waited:
-            data = {"step": step.key, **_named(target), **moved}
-            remark(step.execution_id, f"target.{kind}", actor=actor, reason=reason, data=data)
-    data = {"step": step.key, "step_id": step.pk, **(_named(targets[0]) if len(targets) == 1 else {}), **moved}
-    remark(step.execution_id, f"step.{kind}", actor=actor, reason=reason, data=data)
+            data = {"step": step.key, **_named(target), "from": S.UNKNOWN, "to": new, "resolved": True}
+            kind = f"target.{STEP_MOVES[S.UNKNOWN, new]}"
+            remark(step.execution_id, kind, actor=actor, reason=reason, data=data)
+    data = {
+        "step": step.key,
+        "step_id": step.pk,
+        **(_named(targets[0]) if len(targets) == 1 else {}),
+        "from": S.UNKNOWN,
+        "to": step_new,
+        "resolved": True,
+    }
+    remark(step.execution_id, f"step.{STEP_MOVES[S.UNKNOWN, step_new]}", actor=actor, reason=reason, data=data)
+
+
+def _answer(new: str, reason: str) -> dict[str, Any]:
+    """Return the columns of a step or target that a person's answer changes."""
+    if new == S.PENDING:
+        return {"status": new, "error": "", "error_code": "", "finished_at": None}
+    return {"status": new, "error": f"Resolved: {reason}", "error_code": ""}
 
 
 def _named(target: StepTarget) -> dict[str, Any]:

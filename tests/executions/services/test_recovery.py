@@ -145,6 +145,22 @@ def test_a_person_says_what_became_of_a_step_and_it_goes_on(
 
 
 @several
+@pytest.mark.parametrize("other", ["pending", "failed"])
+def test_a_step_is_not_all_well_because_its_unknown_targets_are(alice: User, worker: FakeWorker, other: str) -> None:
+    make_asset("web1", environment="development")
+    make_asset("web2", environment="development")
+    one = ask(alice, change("x", targets=["web1", "web2"])).execution_id
+    assert worker.lose_track(worker.claim()[one], "a")
+    StepTarget.objects.filter(execution_id=one, name="web2").update(status=other)
+    assert resolve(one, by=alice, step="a", outcome="succeeded", reason="I looked at web1") == "queued"
+    assert steps_of(one) == {"a": "pending"}, "the engine goes on with it and judges it by all of its targets"
+    assert dict(StepTarget.objects.filter(execution_id=one).values_list("name", "status")) == {
+        "web1": "succeeded",
+        "web2": other,
+    }
+
+
+@several
 def test_it_waits_until_every_unknown_step_is_answered(alice: User, worker: FakeWorker) -> None:
     make_asset("m1", "development")
     make_asset("m2", "development")
