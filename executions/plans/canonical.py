@@ -11,6 +11,9 @@ from executions.plans.templates import Template, rewrite
 
 VERSION = 1
 
+# Made once: json.dumps would make one for every plan.
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
 
 def canonical_form(environment: str | None, steps: Sequence[StoredStep]) -> bytes:
     """UTF-8 JSON with sorted keys: tools, inputs, targets by asset id, order by position, and how failures are met.
@@ -24,7 +27,7 @@ def canonical_form(environment: str | None, steps: Sequence[StoredStep]) -> byte
         "environment": environment,
         "steps": [_step(step, positions) for step in steps],
     }
-    return json.dumps(form, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return _ENCODER.encode(form).encode()
 
 
 def hash_of(canonical: bytes) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import re2
 
@@ -166,8 +167,11 @@ def _in_list(value: list[object] | tuple[object, ...], key: str | None) -> Itera
 
 def is_secret_key(key: str) -> bool:
     """Whether a key's name says that its value is a secret."""
-    if len(key) > 100:
-        return False
+    return len(key) <= 100 and _says_secret(key)
+
+
+@lru_cache(maxsize=4096)  # the same few names stand in every plan
+def _says_secret(key: str) -> bool:
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).lower().replace("-", "_").replace(" ", "_")
     return name in _KEYS or name.endswith(_KEY_ENDINGS)
 

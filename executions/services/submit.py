@@ -26,6 +26,8 @@ from safety.timeouts import Limits, policies
 DRAIN_RETRY_AFTER_SECONDS = 30
 MAX_BATCH = 1000
 
+_ACTION_CLASSES: tuple[str, ...] = tuple(ActionClass.values)  # the enumeration makes a new list at every look
+
 
 @dataclass(frozen=True, slots=True)
 class Submission:
@@ -87,7 +89,7 @@ class Planning:
 
     def learn_rights(self, plans: Sequence[CompiledPlan]) -> None:
         """Look up the rights on all targets of some plans: one query for each action class, not for each plan."""
-        for action_class in ActionClass.values:
+        for action_class in _ACTION_CLASSES:
             self.permitted(
                 action_class,
                 {u.asset_id for plan in plans for u in plan.targets.values() if u.action_class == action_class},
@@ -113,7 +115,7 @@ class Planning:
             raise forbidden(
                 "You may not submit plans.", "Ask an administrator for the role requester, then submit again."
             )
-        for action_class in ActionClass.values:
+        for action_class in _ACTION_CLASSES:
             wanted = {use.asset_id for use in plan.targets.values() if use.action_class == action_class}
             if missing := wanted - self.permitted(action_class, wanted):
                 # Named only if the caller may see it: a refusal must not tell which machines there are.
