@@ -194,6 +194,35 @@ def test_a_session_may_submit_only_with_its_form_token(admin: Api) -> None:
     assert browser.get("/api/v1/executions/").status_code == 200
 
 
+@pytest.mark.parametrize("kind", ["application/json", "application/yaml"])
+def test_a_session_whose_browser_has_the_cookie_sends_its_token_in_the_header(admin: Api, kind: str) -> None:
+    browser = Client(enforce_csrf_checks=True)
+    browser.get("/login/")
+    browser.force_login(admin.user)
+    token = browser.cookies["csrftoken"].value
+    body = json.dumps({"plan": plan()})
+
+    refused = browser.post("/api/v1/executions/", body, content_type=kind)
+    accepted = browser.post("/api/v1/executions/", body, content_type=kind, headers={"X-CSRFToken": token})
+
+    problem_of(refused, 403, "csrf_failed")
+    assert accepted.status_code == 202
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
+def test_a_form_is_no_body_for_a_session_either(admin: Api, kind: str) -> None:
+    browser = Client(enforce_csrf_checks=True)
+    browser.get("/login/")
+    browser.force_login(admin.user)
+    token = browser.cookies["csrftoken"].value
+
+    without = browser.post("/api/v1/executions/", f"csrfmiddlewaretoken={token}", content_type=kind)
+    with_it = browser.post("/api/v1/executions/", "a=1", content_type=kind, headers={"X-CSRFToken": token})
+
+    problem_of(without, 403, "csrf_failed")
+    problem_of(with_it, 415, "unsupported_media_type")
+
+
 def test_a_plan_with_a_nul_or_half_a_character_is_no_fault_of_ours(admin: Api) -> None:
     for command in ("echo \0", "echo \ud800"):
         assert admin.post("executions/", {"plan": plan(command)}).status_code == 422
