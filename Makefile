@@ -49,7 +49,7 @@ serve: $(RUNTIME)
 	@$(FOREGROUND) $(abspath $(PYTHON)) manage.py serve
 
 test: lint
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2 --dist loadfile
 
 lint: $(DEVELOPMENT)
 	$(VENV)/bin/ruff check .

@@ -4,17 +4,51 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from django.apps import apps
 from django.conf import settings
 from django.db import connection
+from pytest_django.plugin import blocking_manager_key
 
+from queueing.models import QueueControl
 from tests.installations import LiveInstallation, clean_environment
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Treat all tests that really commit alike, however they say it (see pytest_runtest_teardown)."""
+    for item in items:
+        if _commits(item):
+            item.add_marker(pytest.mark.django_db(transaction=True), append=False)
+
+
+def _commits(item: pytest.Item) -> bool:
+    marker = item.get_closest_marker("django_db")
+    return "transactional_db" in getattr(item, "fixturenames", ()) or (
+        marker is not None and bool(marker.kwargs.get("transaction"))
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    """After a test that commits, whose tables are emptied, write again what the migrations wrote.
+
+    So every test finds tenant, roles, policies, localhost and the queue's control row, in whatever order tests run.
+    """
+    try:
+        return (yield)
+    finally:
+        if _commits(item) and nextitem is not None:
+            with item.config.stash[blocking_manager_key].unblock():
+                import_module("safety.migrations.0002_defaults").make_defaults(apps, None)
+                import_module("executions.migrations.0002_localhost").make_localhost(apps, None)
+                QueueControl.objects.get_or_create(pk=1)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from queueing.models import AssetLock, QueueEntry, Worker
 from queueing.queue import Claim, Connection
 
 # For tests with several connections: what they do is committed, and taken away afterwards.
-several = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+several = pytest.mark.django_db(transaction=True)
 
 LEASE = timedelta(seconds=30)
 _pids = itertools.count(100_000)

@@ -21,7 +21,7 @@ from tests.executions.live.rows import make_execution, make_user, move, print_ou
 from tests.executions.live.web import WebProcess, session_cookie
 from tests.installations import wait_until
 
-pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+pytestmark = pytest.mark.django_db(transaction=True)
 
 PROMPT_SECONDS = 0.3  # on a machine that is busy with other tests; the net under a lost notification takes 5 s
 

@@ -25,7 +25,7 @@ from tests.executions.engine.conftest import (
 from tests.executions.engine.test_lost_workers import make_asset
 from tests.installations import wait_until
 
-pytestmark = [pytest.mark.django_db(transaction=True, serialized_rollback=True)]
+pytestmark = [pytest.mark.django_db(transaction=True)]
 
 Begin = Callable[..., int]
 MANY = 40

@@ -25,7 +25,7 @@ from tests.executions.engine.conftest import (
 )
 from tests.installations import free_port, wait_until
 
-pytestmark = [pytest.mark.django_db(transaction=True, serialized_rollback=True)]
+pytestmark = [pytest.mark.django_db(transaction=True)]
 
 Begin = Callable[..., int]
 

@@ -33,7 +33,7 @@ from safety.models import IdempotencyKey
 from tests.executions.engine.conftest import assert_nothing_left_behind, kinds, shell
 from tests.queueing.lines import LEASE, expire_leases, new_worker
 
-pytestmark = [pytest.mark.django_db(transaction=True, serialized_rollback=True)]
+pytestmark = [pytest.mark.django_db(transaction=True)]
 
 SOURCE = Path(ledger_module.__file__).parent.parent / "sql" / "ledger.sql"
 Begin = Callable[..., int]
@@ -212,7 +212,7 @@ def test_a_record_that_does_not_fit_harms_its_own_execution_only(worker: Worker,
 
     worker.write(body)
     assert [type(answer) for answer in answers] == [type(None), WrongState, type(None)]
-    assert worker.lost == [wrong]
+    assert worker.lost == []
     statuses = dict(Execution.objects.values_list("pk", "status"))
     assert [statuses[one] for one in ids] == ["running", "running", "queued", "running"]
     assert kinds(wrong) == ["execution.submitted"], "nothing of it was written"
@@ -612,4 +612,4 @@ def test_text_that_the_database_cannot_hold_is_written_with_marks_and_harms_nobo
     assert kinds(other) == ["execution.submitted", "execution.running", "last"]
     assert [type(answer) for answer in answers] == [WrongState, type(None)]
     assert kinds(worse) == ["execution.submitted"]
-    assert worker.lost == [worse]
+    assert worker.lost == []

@@ -27,7 +27,7 @@ from tests.executions.engine.conftest import (
 )
 from tests.executions.engine.test_lost_workers import make_asset
 
-pytestmark = [pytest.mark.django_db(transaction=True, serialized_rollback=True)]
+pytestmark = [pytest.mark.django_db(transaction=True)]
 
 Begin = Callable[..., int]
 

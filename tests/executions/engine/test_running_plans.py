@@ -24,7 +24,7 @@ from tests.executions.engine.conftest import (
 )
 from tests.installations import wait_until
 
-pytestmark = [pytest.mark.django_db(transaction=True, serialized_rollback=True)]
+pytestmark = [pytest.mark.django_db(transaction=True)]
 
 Begin = Callable[..., int]
 

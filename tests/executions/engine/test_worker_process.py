@@ -29,7 +29,7 @@ from tests.executions.engine.postgres_relay import Relay
 from tests.executions.engine.test_lost_workers import is_running, make_asset
 from tests.installations import MANAGE, wait_until
 
-pytestmark = [pytest.mark.django_db(transaction=True, serialized_rollback=True)]
+pytestmark = [pytest.mark.django_db(transaction=True)]
 
 Begin = Callable[..., int]
 

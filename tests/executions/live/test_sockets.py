@@ -19,7 +19,7 @@ from safety.models import User
 from tests.executions.live.rows import make_execution, make_user, move, print_out
 from tests.executions.live.web import WebProcess, session_cookie
 
-pytestmark = [pytest.mark.django_db(transaction=True, serialized_rollback=True), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(120)]
 
 
 @pytest.fixture

@@ -235,7 +235,7 @@ def test_the_feed_page_says_when_everything_was_read(browser: Client, alice: Use
     assert browser.get(f"/executions/{execution.pk}/feed/?after=x").status_code == 400
 
 
-@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+@pytest.mark.django_db(transaction=True)
 async def test_the_whole_output_can_be_downloaded(async_client: Client) -> None:
     from asgiref.sync import sync_to_async
     from django.test import AsyncClient

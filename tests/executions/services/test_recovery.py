@@ -99,6 +99,21 @@ def test_a_retry_needs_an_end_something_to_do_and_the_right_to_see_it(alice: Use
     assert refusal(retry, done, by=make_user("bob", "requester"), from_start=True) == "forbidden"
 
 
+def test_a_retry_that_would_take_a_done_steps_output_is_refused_with_the_way_out(alice: User) -> None:
+    one = ask(alice, change("x"), change("{{ steps.a.stdout }}", key="b")).execution_id
+    old = ended(one, "failed", a="succeeded", b="failed")
+    with pytest.raises(Refused, match="takes the output of 'a'") as refusal:
+        retry(old, by=alice)
+    assert refusal.value.code == "output_not_repeated"
+    assert retry(old, by=alice, from_start=True).status == "queued"
+
+
+def test_a_double_click_is_one_retry(alice: User) -> None:
+    old = ended(ask_new(alice), "failed", a="failed")
+    first, second = retry(old, by=alice), retry(old, by=alice)
+    assert (second.execution_id, second.replay) == (first.execution_id, True)
+
+
 def test_a_retry_is_approved_anew(alice: User) -> None:
     make_asset("prod1")
     old = ended(ask_new(alice, "prod1"), "failed", a="failed")
