@@ -63,6 +63,7 @@ CODES: dict[str, Code] = {
     "already_decided": Code(409, "This person has already decided", "Nothing to do; each approver decides once."),
     "approval_expired": Code(409, "The time to decide has run out", "Submit the plan again."),
     "nothing_to_retry": Code(409, "Every step succeeded", "Retry with `from_start`, or submit the plan again."),
+    "output_not_repeated": Code(409, "It takes the output of a step that is done", "Retry with `from_start`."),
     "not_waiting": Code(
         409, "It does not wait for a person", "Read it again: somebody decided, or its outcome is known."
     ),

@@ -201,8 +201,9 @@ class Ledger:
                     record.done.set_exception(error)
         if self._backlog <= MAX_BACKLOG_BYTES // 2:
             self._room.set()
-        for execution_id in answers:
-            self._on_lost(execution_id)
+        for execution_id, error in answers.items():
+            if isinstance(error, LeaseLost):
+                self._on_lost(execution_id)
 
 
 def _may_work_later(error: psycopg.Error) -> bool:

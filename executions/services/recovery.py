@@ -9,6 +9,7 @@ from typing import Any
 from django.db import transaction
 
 from executions.models import Execution, Step, StepTarget
+from executions.plans.templates import Template, templates_in
 from executions.services.decisions import entry_of
 from executions.services.records import conclude, move, remark
 from executions.services.refusals import Refused, forbidden, not_found
@@ -69,6 +70,8 @@ def retry(execution_id: int, *, by: User, reason: str = "", from_start: bool = F
             priority=old.priority,
             trace_id=old.trace_id,
             parent_id=old.pk,
+            # A double click is one retry; after one that failed, another may be asked for.
+            idempotency_key=None if from_start else f"retry of execution {old.pk}",
         ),
         by=by,
     )
@@ -95,9 +98,22 @@ def _remainder(old: Execution) -> dict[str, Any]:
             status=409,
         )
     for step in left:
+        _refuse_lost_output(step, done)
         step["depends_on"] = [key for key in step["depends_on"] if key not in done]
     document["steps"] = left
     return document
+
+
+def _refuse_lost_output(step: dict[str, Any], done: set[str]) -> None:
+    """Refuse to go on with a step that takes the output of one that is not run again."""
+    for _, template in templates_in(step["inputs"]):
+        if isinstance(template, Template) and template.kind == "output" and template.step_id in done:
+            raise Refused(
+                "output_not_repeated",
+                f"Step '{step['id']}' takes the output of '{template.step_id}', which succeeded and is not run again.",
+                "Retry the execution from the start.",
+                status=409,
+            )
 
 
 def resubmittable(document: dict[str, Any]) -> dict[str, Any]:

@@ -208,7 +208,10 @@ BEGIN
        SET state = 'delayed', token = NULL, worker_id = NULL, leased_at = NULL, lease_expires_at = NULL,
            attempts_left = q.attempts_left + CASE WHEN e.give_back THEN 1 ELSE 0 END,
            available_at = statement_timestamp() + make_interval(secs => e.delay_seconds),
-           place = statement_timestamp() + make_interval(secs => e.delay_seconds) + (q.priority - 1) * p_ageing
+           -- After trouble it goes behind what came meanwhile; one that is handed back in order keeps its place.
+           place = CASE WHEN e.give_back THEN q.place
+                        ELSE statement_timestamp() + make_interval(secs => e.delay_seconds)
+                             + (q.priority - 1) * p_ageing END
       FROM jsonb_to_recordset(p_entries) AS e(execution_id bigint, delay_seconds double precision, give_back boolean)
      WHERE q.execution_id = e.execution_id;
     IF v_assets IS NOT NULL THEN
