@@ -33,8 +33,8 @@ def check_server(url: str) -> None:
 
 
 def _reason(error: psycopg.Error) -> str:
-    """Return libpq's last line, which names the cause; several addresses of one host give several."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """Return libpq's last line that names a cause; several addresses of one host give several, a hint is indented."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line[0].isspace()]
     return lines[-1].rstrip(".") if lines else "no reason given"
 
 
