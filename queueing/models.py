@@ -44,6 +44,7 @@ class QueueEntry(models.Model):
     worker_id = models.BigIntegerField(null=True)
     leased_at = models.DateTimeField(null=True)
     lease_expires_at = models.DateTimeField(null=True)
+    returned_at = models.DateTimeField(null=True, help_text="When it last came back from a worker.")
     cancel_reason = models.TextField(null=True, help_text="Set while leased: the worker is asked to stop.")
     created_at = models.DateTimeField(db_default=Now())
 

@@ -92,7 +92,7 @@ class IdempotencyKey(models.Model):
     `blocks_until` is the whole state: in the past (or minus infinity, after a failed execution) the key is free.
     """
 
-    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, db_constraint=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, db_constraint=False, db_index=False)
     key = models.CharField(max_length=300)
     execution_id = models.BigIntegerField()
     request_hash = models.CharField(max_length=64)

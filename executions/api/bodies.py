@@ -45,7 +45,7 @@ class SubmissionBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    plan: dict[str, Any] | str = Field(
+    plan: dict[str, Any] | list[Any] | str = Field(
         description="The planner's document, its inner plan or the native form: an object, or a text of JSON or YAML."
     )
     reason: Reason = Field("", description="Why, for the approver and the audit.")

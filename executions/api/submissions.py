@@ -21,7 +21,7 @@ from executions.api.shapes import BatchAnswers, Preview
 from executions.live.hub import hub
 from executions.models import Execution
 from executions.services import Accepted, Refused, Submission, preview, submit, submit_many
-from executions.states import FINAL_EXECUTION
+from executions.states import FINAL_EXECUTION, ExecutionStatus
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def take_in(request: Request) -> HttpResponse:
     if accepted.replay:
         headers["Idempotent-Replay"] = "true"
     seconds = wait_seconds(request)
-    if seconds is not None:
+    if seconds is not None and accepted.status != ExecutionStatus.PENDING_APPROVAL:  # a person may take hours
         headers["Preference-Applied"] = f"wait={seconds}"
         state = wait_for_end(accepted.execution_id, seconds)
         if state is not None:

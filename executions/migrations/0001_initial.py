@@ -99,7 +99,10 @@ class Migration(migrations.Migration):
                         to="executions.execution",
                     ),
                 ),
-                ("tenant", models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to="safety.tenant")),
+                (
+                    "tenant",
+                    models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, to="safety.tenant"),
+                ),
             ],
             options={
                 "permissions": (("cancel", "Can cancel it"),),
@@ -287,7 +290,10 @@ class Migration(migrations.Migration):
                 (
                     "execution",
                     models.ForeignKey(
-                        on_delete=django.db.models.deletion.CASCADE, related_name="steps", to="executions.execution"
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="steps",
+                        to="executions.execution",
                     ),
                 ),
             ],
@@ -349,13 +355,17 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         on_delete=django.db.models.deletion.CASCADE,
                         related_name="step_targets",
+                        db_index=False,
                         to="executions.execution",
                     ),
                 ),
                 (
                     "step",
                     models.ForeignKey(
-                        on_delete=django.db.models.deletion.CASCADE, related_name="targets", to="executions.step"
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="targets",
+                        to="executions.step",
                     ),
                 ),
             ],

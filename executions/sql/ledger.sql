@@ -25,6 +25,7 @@ DECLARE
     v_count integer;
     v_ids bigint[];
     v_return jsonb;
+    v_now timestamptz;
 BEGIN
     PERFORM FROM queueing_queueentry
       WHERE execution_id IN (SELECT (o ->> 'id')::bigint FROM jsonb_array_elements(p_ops -> 'executions') o)
@@ -53,12 +54,14 @@ BEGIN
         END LOOP;
     END IF;
 
-    -- The times are clock_timestamp(): one call may commit a group that queued behind another group's commit.
+    -- One time for the whole group, taken after its locks: statement_timestamp() is older than what others wrote
+    -- while this call waited, and two calls of clock_timestamp() would have a step start before its execution.
+    v_now := clock_timestamp();
     UPDATE executions_step s
        SET status = o."to", error_code = coalesce(o.error_code, s.error_code), error = coalesce(o.error, s.error),
-           started_at = CASE WHEN o."to" = 'running' OR (o.ran AND s.started_at IS NULL) THEN coalesce(s.started_at, clock_timestamp())
+           started_at = CASE WHEN o."to" = 'running' OR (o.ran AND s.started_at IS NULL) THEN coalesce(s.started_at, v_now)
                              ELSE s.started_at END,
-           finished_at = CASE WHEN o."to" IN ('running', 'pending') THEN NULL ELSE clock_timestamp() END
+           finished_at = CASE WHEN o."to" IN ('running', 'pending') THEN NULL ELSE v_now END
       FROM jsonb_to_recordset(v_ops -> 'steps')
            AS o(id bigint, execution_id bigint, "from" text, "to" text, ran boolean, error_code text, error text)
      WHERE s.id = o.id AND s.execution_id = o.execution_id AND s.status = o."from";
@@ -77,8 +80,8 @@ BEGIN
            stdout_bytes = coalesce(o.stdout_bytes, t.stdout_bytes), stderr_bytes = coalesce(o.stderr_bytes, t.stderr_bytes),
            truncated = coalesce(o.truncated, t.truncated), stdout = coalesce(o.stdout, t.stdout),
            data = coalesce(o.data, t.data),
-           started_at = CASE WHEN o."to" = 'running' OR (o.ran AND t.started_at IS NULL) THEN clock_timestamp() ELSE t.started_at END,
-           finished_at = CASE WHEN o."to" IN ('running', 'pending') THEN NULL ELSE clock_timestamp() END
+           started_at = CASE WHEN o."to" = 'running' OR (o.ran AND t.started_at IS NULL) THEN v_now ELSE t.started_at END,
+           finished_at = CASE WHEN o."to" IN ('running', 'pending') THEN NULL ELSE v_now END
       FROM jsonb_to_recordset(v_ops -> 'targets')
            AS o(id bigint, execution_id bigint, "from" text, "to" text, ran boolean, attempt integer, exit_code integer,
                 error_code text, error text, stop_confirmed boolean, stdout_bytes bigint, stderr_bytes bigint,
@@ -99,23 +102,26 @@ BEGIN
                              ELSE coalesce(o.status, e.status) END,
                status_reason = coalesce(o.reason, CASE WHEN o.status IS NULL THEN e.status_reason ELSE '' END),
                error_code = coalesce(o.error_code, e.error_code),
-               started_at = CASE WHEN o.start THEN coalesce(e.started_at, clock_timestamp()) ELSE e.started_at END,
-               deadline_at = CASE WHEN o.start THEN coalesce(e.deadline_at,
-                    clock_timestamp() + make_interval(secs => e.execution_seconds)) ELSE e.deadline_at END,
-               finished_at = CASE WHEN o."end" = 'finish' THEN clock_timestamp() ELSE e.finished_at END
+               started_at = CASE WHEN o.start THEN coalesce(e.started_at, v_now) ELSE e.started_at END,
+               -- Time back in the queue does not count against the limit.
+               deadline_at = CASE WHEN o.start THEN coalesce(
+                    e.deadline_at + coalesce(v_now - (SELECT q.returned_at FROM queueing_queueentry q
+                                                       WHERE q.execution_id = e.id), interval '0'),
+                    v_now + make_interval(secs => e.execution_seconds)) ELSE e.deadline_at END,
+               finished_at = CASE WHEN o."end" = 'finish' THEN v_now ELSE e.finished_at END
           FROM jsonb_to_recordset(v_ops -> 'executions')
                AS o(id bigint, n integer, status text, "from" text[], reason text, error_code text, start boolean, "end" text)
          WHERE e.id = o.id AND (o."from" IS NULL OR e.status = ANY (o."from"))
         RETURNING e.id, e.last_seq - o.n AS base
     ), event AS (
         INSERT INTO executions_event (execution_id, seq, at, kind, actor, reason, data)
-        SELECT m.id, m.base + o.k, clock_timestamp(), o.kind, o.actor, coalesce(o.reason, ''), o.data
+        SELECT m.id, m.base + o.k, v_now, o.kind, o.actor, coalesce(o.reason, ''), o.data
           FROM jsonb_to_recordset(v_ops -> 'events')
                AS o(execution_id bigint, k integer, kind text, actor text, reason text, data jsonb)
           JOIN moved m ON m.id = o.execution_id
     ), chunk AS (
         INSERT INTO executions_outputchunk (execution_id, seq, at, step_target_id, stream, text)
-        SELECT m.id, m.base + o.k, clock_timestamp(), o.step_target_id, o.stream, o.text
+        SELECT m.id, m.base + o.k, v_now, o.step_target_id, o.stream, o.text
           FROM jsonb_to_recordset(v_ops -> 'chunks')
                AS o(execution_id bigint, k integer, step_target_id bigint, stream text, text text)
           JOIN moved m ON m.id = o.execution_id
@@ -168,7 +174,7 @@ LANGUAGE sql STABLE AS $$
         'id', e.id, 'tenant_id', e.tenant_id, 'actor_id', e.actor_id, 'status', e.status, 'action_class', e.action_class,
         'step_seconds', e.step_seconds, 'last_seq', e.last_seq,
         'remaining_seconds', CASE WHEN e.deadline_at IS NULL THEN e.execution_seconds
-             ELSE extract(epoch FROM e.deadline_at - statement_timestamp()) END,
+             ELSE extract(epoch FROM e.deadline_at - coalesce(q.returned_at, statement_timestamp())) END,
         'document', p.document,
         'steps', (SELECT jsonb_agg(jsonb_build_array(s.id, s.key, s.status) ORDER BY s.position)
                     FROM executions_step s WHERE s.execution_id = e.id),
@@ -176,5 +182,6 @@ LANGUAGE sql STABLE AS $$
                                                        t.stdout) ORDER BY t.id)
                       FROM executions_steptarget t WHERE t.execution_id = e.id))), '[]'::jsonb)
       FROM executions_execution e JOIN executions_executionplan p ON p.execution_id = e.id
+      LEFT JOIN queueing_queueentry q ON q.execution_id = e.id
      WHERE e.id = ANY (p_ids)
 $$;

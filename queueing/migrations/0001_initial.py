@@ -180,6 +180,7 @@ class Migration(migrations.Migration):
                 ("worker_id", models.BigIntegerField(null=True)),
                 ("leased_at", models.DateTimeField(null=True)),
                 ("lease_expires_at", models.DateTimeField(null=True)),
+                ("returned_at", models.DateTimeField(help_text="When it last came back from a worker.", null=True)),
                 (
                     "cancel_reason",
                     models.TextField(help_text="Set while leased: the worker is asked to stop.", null=True),

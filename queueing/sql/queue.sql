@@ -206,6 +206,7 @@ BEGIN
     SELECT array_agg(DISTINCT asset_id) INTO v_assets FROM idle;
     UPDATE queueing_queueentry q
        SET state = 'delayed', token = NULL, worker_id = NULL, leased_at = NULL, lease_expires_at = NULL,
+           returned_at = statement_timestamp(),
            attempts_left = q.attempts_left + CASE WHEN e.give_back THEN 1 ELSE 0 END,
            available_at = statement_timestamp() + make_interval(secs => e.delay_seconds),
            -- After trouble it goes behind what came meanwhile; one that is handed back in order keeps its place.
