@@ -9,7 +9,7 @@ from django import forms
 from django.apps import apps
 from django.conf import settings
 from django.contrib import admin, messages
-from django.db.models import Exists, OuterRef, QuerySet, Subquery
+from django.db.models import Exists, Model, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -22,7 +22,9 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from queueing import control
 from queueing.models import AssetLock, EntryState, LockState, QueueEntry, Worker, WorkerState
+from safety import rbac
 from safety.admin_access import ReadOnlyTenantAdmin, one_line, status_chip, user_of
+from safety.models import DEFAULT_TENANT
 
 ENTRY_LOOKS = {
     EntryState.READY: ("queued", "Ready"),
@@ -229,6 +231,12 @@ class WorkerAdmin(ReadOnlyTenantAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return Worker.objects.all()
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return user_of(request).tenant.name == DEFAULT_TENANT and super().has_view_permission(request, obj)
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        return rbac.can_operate_installation(user_of(request))
 
     @display(description="Worker", ordering="host")
     def name(self, worker: Worker) -> str:

@@ -30,7 +30,7 @@ from django.db.models import CharField, Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Cast
 from guardian.models import GroupObjectPermission, UserObjectPermission
 
-from safety.models import ActionClass, User
+from safety.models import DEFAULT_TENANT, ActionClass, User
 
 
 class Role(StrEnum):
@@ -88,8 +88,16 @@ def has_role(user: User | AnonymousUser, role: str) -> bool:
 
 
 def can_operate(user: User | AnonymousUser) -> bool:
-    """Whether `user` may drain and resume the queue, scale workers, release locks and work on the DLQ."""
+    """Whether `user` may work on the DLQ and the inventory of its tenant, and cancel any execution of it."""
     return has_role(user, Role.OPERATOR)
+
+
+def can_operate_installation(user: User | AnonymousUser) -> bool:
+    """Whether `user` may see and steer what all tenants share: queue and workers.
+
+    Operators of the tenant `default` may, who run the installation; nobody of another tenant, whatever the role.
+    """
+    return isinstance(user, User) and user.tenant.name == DEFAULT_TENANT and can_operate(user)
 
 
 # --- executing

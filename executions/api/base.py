@@ -17,7 +17,7 @@ from executions.api.problems import ApiProblem
 from executions.api.reading import JsonBody, YamlBody
 from executions.models import Execution, ExecutionQuerySet
 from safety.models import User
-from safety.rbac import can_operate
+from safety.rbac import can_operate, can_operate_installation
 
 
 class TakeTheFirst(BaseContentNegotiation):
@@ -52,10 +52,19 @@ class Operates(BasePermission):
         return isinstance(request.user, User) and can_operate(request.user)
 
 
-class OperatorsView(ApiView):
-    """A call for operators."""
+class OperatesInstallation(BasePermission):
+    """Operators and administrators of the tenant `default` only: queue and workers serve every tenant."""
 
-    permission_classes = (IsAuthenticated, Operates)
+    message = "This is for the operator and admin roles of the tenant 'default', who run the installation."
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return can_operate_installation(request.user)
+
+
+class OperatorsView(ApiView):
+    """A call for those who operate the installation."""
+
+    permission_classes = (IsAuthenticated, OperatesInstallation)
 
 
 def caller(request: Request) -> User:

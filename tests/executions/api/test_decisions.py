@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from executions.models import Asset, Execution
@@ -20,6 +22,14 @@ def waiting(admin: Api) -> int:
     assert accepted["status"] == "pending_approval"
     assert accepted["approval_level"] > 0
     return int(accepted["id"])
+
+
+def test_a_submit_that_would_wait_for_a_person_is_answered_at_once(admin: Api) -> None:
+    Asset.objects.filter(name="localhost").update(environment="production")
+    began = time.monotonic()
+    response = admin.post("executions/", {"plan": plan("systemctl restart nginx")}, Prefer="wait=20")
+    assert (response.status_code, response.json()["status"]) == (202, "pending_approval")
+    assert time.monotonic() - began < 10
 
 
 def test_a_waiting_execution_is_cancelled_at_once(admin: Api) -> None:

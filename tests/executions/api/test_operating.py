@@ -9,6 +9,7 @@ from pytest_django import DjangoAssertNumQueries
 from executions.models import Asset, AssetGroup
 from queueing.control import is_draining
 from queueing.models import Worker
+from safety.accounts import set_roles
 from tests.executions.api.conftest import Api, MakeApi, plan, problem_of
 from tests.executions.live.rows import make_execution
 
@@ -74,6 +75,14 @@ def test_the_queue_is_for_operators(make_api: MakeApi, role: str) -> None:
         problem_of(somebody.get(call), 403, "forbidden")
     for call in ("queue/drain/", "queue/resume/"):
         problem_of(somebody.post(call, {}), 403, "forbidden")
+    assert not is_draining()
+
+
+def test_what_all_tenants_share_is_not_for_another_tenants_administrators(stranger: Api) -> None:
+    set_roles(stranger.user, ["admin"])
+    for path in ("queue/", "workers/"):
+        assert stranger.get(path).status_code == 403
+    assert stranger.post("queue/drain/", {"reason": "mine"}).status_code == 403
     assert not is_draining()
 
 

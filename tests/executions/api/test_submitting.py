@@ -101,7 +101,7 @@ def test_all_problems_of_a_plan_come_in_one_answer(admin: Api) -> None:
     assert not Execution.objects.exists()
 
 
-@pytest.mark.parametrize("empty", [{}, {"steps": []}, "", "steps: []"])
+@pytest.mark.parametrize("empty", [{}, [], {"steps": []}, "", "steps: []"])
 def test_an_empty_plan_is_refused(admin: Api, empty: object) -> None:
     told = problem_of(admin.post("executions/", {"plan": empty}), 422, "invalid_plan")
 
@@ -130,8 +130,10 @@ def test_a_body_may_be_yaml(admin: Api, kind: str) -> None:
     assert (kept.title, kept.reason, kept.tags) == ("Written in YAML", "from a file", ["nightly"])
 
 
-@pytest.mark.parametrize("written", [json.dumps(plan()), "title: T\nsteps:\n- {id: a, tool: noop}\n"])
-def test_a_plan_may_be_a_text_of_json_or_yaml(admin: Api, written: str) -> None:
+@pytest.mark.parametrize(
+    "written", [json.dumps(plan()), "title: T\nsteps:\n- {id: a, tool: noop}\n", [{"tool": "noop"}]]
+)
+def test_a_plan_may_be_a_text_of_json_or_yaml_or_its_bare_steps(admin: Api, written: object) -> None:
     assert admin.post("executions/", {"plan": written}).status_code == 202
 
 

@@ -195,6 +195,22 @@ def test_a_worker_told_to_stop_hands_back_between_two_steps(workers: Workers, be
     assert_nothing_left_behind()
 
 
+def test_time_back_in_the_queue_does_not_count_against_the_limit(workers: Workers, begin: Begin) -> None:
+    """Handed back by one worker, then a minute in the queue: longer than the ten seconds that the plan may take."""
+    workers.start(WORKER_PROCESSES="1")
+    execution_id = begin(*({"id": f"s{n}", "tool": "wait", "inputs": {"seconds": 1}} for n in range(3)))
+    wait_until(lambda: "step.running" in kinds(execution_id), what="the first step")
+    assert workers.stop() == 0
+    assert status_of(execution_id) == "queued"
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE executions_execution SET deadline_at = deadline_at - interval '1 minute'")
+        cursor.execute("UPDATE queueing_queueentry SET returned_at = returned_at - interval '1 minute'")
+    workers.start(WORKER_PROCESSES="1")
+    execution = ended(execution_id)
+    assert (execution.status, execution.execution_seconds) == ("succeeded", 10)
+    assert_nothing_left_behind()
+
+
 def test_a_poison_execution_ends_in_the_dlq_and_harms_no_other(workers: Workers, begin: Begin, tmp_path: Path) -> None:
     """Its step kills the worker each time. It is idempotent, so it is tried again, until its attempts are used up."""
     workers.start(WORKER_PROCESSES="1")

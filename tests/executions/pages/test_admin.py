@@ -225,9 +225,9 @@ def test_the_list_of_executions_costs_the_same_number_of_queries_however_long_it
     client = signed_in("olga", "operator")
     address = reverse("admin:executions_execution_changelist")
     make_execution(alice)
-    with django_assert_max_num_queries(6):  # session, user, roles, page
+    with django_assert_max_num_queries(7):  # session, user, its tenant, roles, page
         client.get(address)
     for n in range(20):
         make_execution(make_user(f"user-{n}"))
-    with django_assert_max_num_queries(6):
+    with django_assert_max_num_queries(7):
         client.get(address)
