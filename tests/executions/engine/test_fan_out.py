@@ -61,7 +61,7 @@ def test_a_step_runs_on_many_targets_within_its_limits(
 
     assert ended(whole).status == "succeeded"
     assert counted(whole) == {"succeeded": MANY}
-    assert max(map(int, most.read_text().split())) == 6
+    assert 2 <= max(map(int, most.read_text().split())) <= 6, "several at a time, never more than it says"
     begun = Event.objects.filter(execution_id=whole, kind="target.running").count()
     assert begun == Event.objects.filter(execution_id=whole, kind="target.succeeded").count() == MANY
     execution = ended(stopped)
@@ -81,9 +81,10 @@ def test_a_cancel_or_a_time_limit_ends_a_fan_out_in_the_middle(
 ) -> None:
     workers.start(WORKER_PROCESSES="1")
     log = tmp_path / "log"
-    wave = shell("all", f"echo x >> {log}; test $(wc -l < {log}) -le 2 || sleep 30", targets=hosts[:20])
+    command = f"echo {{{{ name }}}} >> {log}; case {{{{ name }}}} in {hosts[0]}|{hosts[1]}) ;; *) sleep 30;; esac"
+    wave = shell("all", command, targets=hosts[:20])
     execution_id = begin({**wave, "fan_out": {"max_concurrent": 4}}, shell("after", "true"))
-    wait_until(lambda: log.exists() and len(log.read_text().split()) >= 4, what="the first wave")
+    wait_until(lambda: log.exists() and len(log.read_text().split()) == 6, what="two that end and four that wait")
     cancel(execution_id, by=requester, reason="enough")
     assert ended(execution_id, seconds=5).status == "cancelled"
     assert step_statuses(execution_id) == {"all": "cancelled", "after": "skipped"}
