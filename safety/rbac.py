@@ -3,7 +3,8 @@
     viewer     sees everything of its tenant
     requester  as viewer; submits plans; on a target only with an object permission
     approver   as viewer; approves executions of others, on any asset of its tenant
-    operator   as viewer; operates queue, workers and DLQ, cancels any execution; runs nothing by itself
+    operator   as viewer; works on the DLQ, cancels any execution; runs nothing by itself. In the
+               tenant `default` it also steers queue and workers, which all tenants share
     admin      everything in its tenant (as a superuser does)
 
 Object permissions, of a user or of a group, on an asset or an asset group: execute_read, execute_modify and

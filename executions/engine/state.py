@@ -10,7 +10,6 @@ from executions.states import StepStatus
 
 S = StepStatus
 
-DONE_WELL = frozenset({S.SUCCEEDED})
 OVER = frozenset({S.SUCCEEDED, S.FAILED, S.SKIPPED, S.CANCELLED, S.TIMED_OUT, S.UNKNOWN})
 
 
