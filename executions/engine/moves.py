@@ -108,13 +108,13 @@ class Moves:
         return data
 
     def leave_undone(self, record: Record, step: StepState) -> None:
-        """Close whatever of a step has not begun. A step that ran on some of its targets was cancelled, not skipped."""
+        """Close whatever of a step is not over. Skipped is only what never ran: a step that ran on some of its targets,
+        or that a lost worker had begun and that was to be run again, was cancelled."""
         touched = False
         for target in step.targets:
             if target.status == S.PENDING:
-                self.target(record, step, target, S.SKIPPED)
-            elif target.status != S.SKIPPED:
-                touched = True
+                self.target(record, step, target, S.CANCELLED if target.attempt else S.SKIPPED)
+            touched = touched or target.status != S.SKIPPED
         if step.status == S.PENDING:
             self.step(record, step, S.CANCELLED if touched else S.SKIPPED)
 

@@ -177,7 +177,11 @@ class ExecutionRun:
         if self.state.status != E.QUEUED or self.state.steps[0].status == S.PENDING:
             return False
         statuses = {step.status for step in self.state.steps}
-        return S.SKIPPED in statuses and S.PENDING not in statuses and not any(map(stops_the_plan, self.state.steps))
+        if S.PENDING in statuses:
+            return False
+        if S.CANCELLED in statuses:
+            return True
+        return S.SKIPPED in statuses and not any(map(stops_the_plan, self.state.steps))
 
     # -- the end ------------------------------------------------------------------------------------------------------
 

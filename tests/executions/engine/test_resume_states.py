@@ -184,24 +184,32 @@ def test_what_was_being_cancelled_is_cancelled_by_the_next_worker(
     exhausted = plan("exhausted", idempotent=True)
     partly = begin(shell("all", f"touch {survived}", targets=hosts, idempotent=True))
     unknown = plan("unknown")
-    for execution_id in (repeatable, exhausted, unknown):
+    both = begin(
+        shell("one", f"touch {survived}", execution_order=1),
+        shell("two", f"touch {survived}", idempotent=True, execution_order=1),
+    )
+    for execution_id in (repeatable, exhausted, unknown, both):
         set_step(execution_id, "one", "running")
+    set_step(both, "two", "running")
     set_step(partly, "all", "running", "succeeded", "running", "pending", "pending")
-    for execution_id in (repeatable, partly, unknown):
+    for execution_id in (repeatable, partly, unknown, both):
         left_by_a_dead_worker(execution_id, status="cancelling")
     left_by_a_dead_worker(exhausted, attempts_left=0, status="cancelling")
     workers.start(WORKER_PROCESSES="1")
     assert ended(repeatable).status == "cancelled"
-    assert step_statuses(repeatable) == {"one": "skipped", "two": "skipped"}
+    assert step_statuses(repeatable) == {"one": "cancelled", "two": "skipped"}, "skipped is only what never ran"
     assert ended(exhausted).status == "cancelled"
     assert ended(partly).status == "cancelled"
     assert step_statuses(partly) == {"all": "cancelled"}, "it ran on some of its targets, so it was not skipped"
     assert ended(unknown).status == "needs_attention"
     assert step_statuses(unknown) == {"one": "unknown", "two": "skipped"}
+    assert ended(both).status == "needs_attention"
+    assert step_statuses(both) == {"one": "unknown", "two": "cancelled"}
 
-    resolve(unknown, by=requester, step="one", outcome="succeeded", reason="looked")
-    assert ended(unknown).status == "cancelled", "what was cancelled does not begin again because of an answer"
-    assert step_statuses(unknown) == {"one": "succeeded", "two": "skipped"}
+    for execution_id, two in ((unknown, "skipped"), (both, "cancelled")):
+        resolve(execution_id, by=requester, step="one", outcome="succeeded", reason="looked")
+        assert ended(execution_id).status == "cancelled", "what was cancelled does not begin again because of an answer"
+        assert step_statuses(execution_id) == {"one": "succeeded", "two": two}
     assert not survived.exists()
     assert_nothing_left_behind()
 
