@@ -150,9 +150,15 @@ SPECTACULAR_SETTINGS = {
 
 # Queue and workers
 WORKER_PROCESSES = env_int("WORKER_PROCESSES", 2, minimum=1, maximum=256)
+# So many a scale-up or autoscaling may reach on this host; their processes are there from the start, and sleep.
+WORKER_MAX_PROCESSES = env_int("WORKER_MAX_PROCESSES", max(8, WORKER_PROCESSES), minimum=WORKER_PROCESSES, maximum=256)
+WORKER_POOLS = env_list("WORKER_POOLS", ["*"])  # pools and regions that this host's workers serve; * is all of them
+WORKER_REGIONS = env_list("WORKER_REGIONS", ["*"])
+WORKER_MAX_RSS = env_int("WORKER_MAX_RSS_MB", 600, minimum=100) * 1024 * 1024  # a bigger process is replaced
 WORKER_CONCURRENCY = env_int("WORKER_CONCURRENCY", 500, minimum=1, maximum=10_000)
 LEASE = timedelta(seconds=env_int("LEASE_SECONDS", 30, minimum=3, maximum=3600))
 WORKER_SHIFT = timedelta(seconds=env_int("WORKER_SHIFT_SECONDS", 3600, minimum=1))  # then a new process takes over
+SILENT_AFTER = LEASE * 2 / 3  # a worker beats every third of a lease: two beats are missing
 QUEUE_AGEING = timedelta(seconds=30)  # the head start in time that one priority level is worth
 QUEUE_RUNNER = "executions.engine.entry.Engine"  # what queueing's workers run; see queueing/worker.py
 SHUTDOWN_GRACE = timedelta(seconds=env_int("SHUTDOWN_GRACE_SECONDS", 20, minimum=1, maximum=3600))
@@ -161,10 +167,11 @@ Q_CLUSTER = {
     "name": "opsconductor",
     "broker_class": "queueing.broker.ExecutionBroker",
     "orm": "default",
-    # one process more than there are standing `work` calls: django-q2's own tasks and schedules go on working
-    "workers": WORKER_PROCESSES + 1,
+    # two processes more than there can be workers: one that runs suspects apart, and one for django-q2's own tasks and
+    # schedules, which so go on working
+    "workers": WORKER_MAX_PROCESSES + 2,
     # room for calls that nobody takes up: when it is full the broker is not asked any more, and could not see it
-    "queue_limit": 4 * (WORKER_PROCESSES + 1),
+    "queue_limit": 4 * (WORKER_MAX_PROCESSES + 2),
     "timeout": 3600,  # of django-q2's own tasks; a `work` call carries its own: none
     "retry": 7200,
     "recycle": 1000,
