@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,16 +17,24 @@ VERSION = "0.1.0"
 
 DEBUG = env_bool("DEBUG", False)
 DATABASE_URL = env_str("DATABASE_URL", "", secret=True)
+GIVEN_SECRET_KEY = env_str("SECRET_KEY", "", secret=True)
+# Without it a process can neither make nor read what the others sign. Workers can live with that: the `work` calls of
+# a cluster stay within it. They then leave django-q2's stored tasks and schedules, which are signed, to other hosts.
+SHARES_SECRET_KEY = bool(GIVEN_SECRET_KEY) or not DATABASE_URL
 
 
 def _secret_key() -> str:
-    """The given SECRET_KEY or, on the embedded PostgreSQL only, one that is made once and kept under VAR_DIR."""
-    given = env_str("SECRET_KEY", "", secret=True)
-    if given:
-        return given
+    """The given SECRET_KEY; on the embedded PostgreSQL one that is made once and kept under VAR_DIR; for a worker
+    without either one that lives as long as its cluster, whose processes are forked and so inherit it.
+    """
+    if GIVEN_SECRET_KEY:
+        return GIVEN_SECRET_KEY
     if DATABASE_URL:
+        if sys.argv[1:2] == ["worker"]:
+            return secrets.token_urlsafe(64)
         raise ConfigError(
-            "SECRET_KEY is not set: an installation with DATABASE_URL needs one (50 random characters or more)."
+            "SECRET_KEY is not set: with DATABASE_URL everything but `manage.py worker` needs one"
+            " (50 random characters or more)."
         )
     path = VAR_DIR / "secret_key"
     if not path.exists():
@@ -120,7 +129,8 @@ USE_I18N = False
 
 STATIC_URL = "/static/"
 STATIC_ROOT = VAR_DIR / "static"
-STATIC_ROOT.mkdir(parents=True, exist_ok=True)
+with contextlib.suppress(OSError):  # workers do without it, and may have no folder to write to; `serve` insists on it
+    STATIC_ROOT.mkdir(parents=True, exist_ok=True)
 STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True  # serves from the source tree: no collectstatic before the first use
 
@@ -178,6 +188,7 @@ Q_CLUSTER = {
     "save_limit": 250,
     "poll": 0.2,
     "catch_up": False,
+    "scheduler": SHARES_SECRET_KEY,
     "log_level": "WARNING",
 }
 
@@ -186,6 +197,9 @@ MAX_TARGETS = env_int("MAX_TARGETS", 1000, minimum=1, maximum=100_000)
 MAX_OUTPUT_BYTES = env_int("MAX_OUTPUT_BYTES", 50 * 1024 * 1024, minimum=1024)
 HTTP_ALLOWED_NETWORKS = env_networks("HTTP_ALLOWED_NETWORKS", [])
 IDEMPOTENCY_WINDOW = timedelta(hours=env_int("IDEMPOTENCY_WINDOW_HOURS", 24, minimum=1))
+# How long after its end something is kept (executions/retention.py); no time at all means for ever.
+EVENT_RETENTION = timedelta(days=env_int("EVENT_RETENTION_DAYS", 90, minimum=0, maximum=36_500))
+EXECUTION_RETENTION = timedelta(days=env_int("EXECUTION_RETENTION_DAYS", 730, minimum=0, maximum=36_500))
 DEVELOPMENT_ENVIRONMENTS = env_list("DEVELOPMENT_ENVIRONMENTS", ["development"])
 APPROVAL_TARGETS = env_int("APPROVAL_TARGETS", 50, minimum=1)  # more targets than this need two approvers
 

@@ -68,7 +68,8 @@ class ExecutionBroker(ORM):
         if calls:
             return calls
         try:
-            if OrmQ.objects.using(Conf.ORM).filter(key=self.list_key).exists():
+            # Who does not share the key must not take them: what cannot be read is thrown away by django-q2.
+            if settings.SHARES_SECRET_KEY and OrmQ.objects.using(Conf.ORM).filter(key=self.list_key).exists():
                 return super().dequeue() or []
         except (DatabaseError, InterfaceError, psycopg.Error) as error:
             # Raised on, it would end this process, and keep calls from being handed out for ten seconds.

@@ -8,7 +8,7 @@ SQL = Path(__file__).resolve().parent.parent / "sql"
 
 
 class Migration(migrations.Migration):
-    dependencies = [("executions", "0003_functions"), ("queueing", "0005_functions")]
+    dependencies = [("executions", "0004_retention"), ("queueing", "0005_functions")]
 
     operations = [
         migrations.RunSQL((SQL / "intake.sql").read_text(), migrations.RunSQL.noop),
