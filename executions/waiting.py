@@ -5,6 +5,7 @@ from __future__ import annotations
 from executions.models import Asset, Execution
 from executions.states import ExecutionStatus
 from queueing import control
+from queueing.control import Waiting
 
 E = ExecutionStatus
 
@@ -14,28 +15,49 @@ def waiting_sentence(execution: Execution) -> str:
     if execution.status != E.QUEUED:
         return ""
     waiting = control.waiting(execution.pk)
-    if waiting is None:
-        return "A worker has just taken it."
+    return "A worker has just taken it." if waiting is None else sentence(waiting)
+
+
+def sentence(waiting: Waiting) -> str:
+    """Return one reason to wait as a sentence, with the name of the asset that it is about."""
     name = ""
     if waiting.asset_id is not None:
         name = Asset.objects.filter(pk=waiting.asset_id).values_list("name", flat=True).first() or "an asset"
+    by = f" ({waiting.by})" if waiting.by else ""
     match waiting.kind:
         case "lock":
             return (
-                f"Waiting for the lock on {name}, held by #{waiting.holder} for {_span(waiting.seconds)}; "
+                f"Waiting for the lock on {name}, held by #{waiting.other} for {_span(waiting.seconds)}; "
                 f"{_ordinal(waiting.position or 1)} in line."
             )
         case "line":
-            return f"Waiting for its turn at {name}: {_ordinal(waiting.position or 1)} in line."
+            return (
+                f"Waiting for its turn at {name}, behind #{waiting.other}: {_ordinal(waiting.position or 1)} in line."
+            )
         case "not_before":
             return f"Not before {waiting.until:%Y-%m-%d %H:%M:%S} UTC."
         case "backoff":
             return f"An attempt was lost with its worker; the next begins at {waiting.until:%H:%M:%S} UTC."
         case "draining":
-            return "The queue is draining: nothing starts until an operator resumes it."
+            return f"The queue is draining{by}: nothing starts until an operator resumes it."
+        case "paused":
+            return f"The pool {waiting.pool} is paused{by}: nothing of it starts until an operator resumes it."
         case "no_worker":
             return "No worker is running. Start one with `make serve` or `manage.py worker`."
+        case "not_served":
+            return (
+                f"No worker serves {_labels(waiting)}. Start one with these labels, or undrain those that serve them."
+            )
+        case "apart":
+            return "A worker died while it ran this; it waits to be run apart from others."
+    if waiting.position and waiting.position > 1:
+        return f"Waiting for a free worker: {_ordinal(waiting.position)} in line."
     return "Waiting for a free worker."
+
+
+def _labels(waiting: Waiting) -> str:
+    pool = f"pool {waiting.pool}"
+    return f"{pool} in region {waiting.region}" if waiting.region else pool
 
 
 def _span(seconds: float) -> str:

@@ -118,7 +118,7 @@ def _dead_letters() -> list[Metric]:
 
 def _workers() -> list[Metric]:
     rows = _rows(WORKERS, settings.LEASE.total_seconds())
-    states = [WorkerState.ACTIVE.value, WorkerState.DRAINING.value]
+    states = [WorkerState.ACTIVE.value, WorkerState.STOPPING.value]
     total, slots, running, beating = (sum(numbers[column] for _, numbers in rows) for column in range(4))
     return [
         _by("opsconductor_workers", "Workers that have not ended, by state", "state", states, rows),

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,16 +17,24 @@ VERSION = "0.1.0"
 
 DEBUG = env_bool("DEBUG", False)
 DATABASE_URL = env_str("DATABASE_URL", "", secret=True)
+GIVEN_SECRET_KEY = env_str("SECRET_KEY", "", secret=True)
+# Without it a process can neither make nor read what the others sign. Workers can live with that: the `work` calls of
+# a cluster stay within it. They then leave django-q2's stored tasks and schedules, which are signed, to other hosts.
+SHARES_SECRET_KEY = bool(GIVEN_SECRET_KEY) or not DATABASE_URL
 
 
 def _secret_key() -> str:
-    """The given SECRET_KEY or, on the embedded PostgreSQL only, one that is made once and kept under VAR_DIR."""
-    given = env_str("SECRET_KEY", "", secret=True)
-    if given:
-        return given
+    """The given SECRET_KEY; on the embedded PostgreSQL one that is made once and kept under VAR_DIR; for a worker
+    without either one that lives as long as its cluster, whose processes are forked and so inherit it.
+    """
+    if GIVEN_SECRET_KEY:
+        return GIVEN_SECRET_KEY
     if DATABASE_URL:
+        if sys.argv[1:2] == ["worker"]:
+            return secrets.token_urlsafe(64)
         raise ConfigError(
-            "SECRET_KEY is not set: an installation with DATABASE_URL needs one (50 random characters or more)."
+            "SECRET_KEY is not set: with DATABASE_URL everything but `manage.py worker` needs one"
+            " (50 random characters or more)."
         )
     path = VAR_DIR / "secret_key"
     if not path.exists():
@@ -120,7 +129,8 @@ USE_I18N = False
 
 STATIC_URL = "/static/"
 STATIC_ROOT = VAR_DIR / "static"
-STATIC_ROOT.mkdir(parents=True, exist_ok=True)
+with contextlib.suppress(OSError):  # workers do without it, and may have no folder to write to; `serve` insists on it
+    STATIC_ROOT.mkdir(parents=True, exist_ok=True)
 STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True  # serves from the source tree: no collectstatic before the first use
 
@@ -150,9 +160,15 @@ SPECTACULAR_SETTINGS = {
 
 # Queue and workers
 WORKER_PROCESSES = env_int("WORKER_PROCESSES", 2, minimum=1, maximum=256)
+# So many a scale-up or autoscaling may reach on this host; their processes are there from the start, and sleep.
+WORKER_MAX_PROCESSES = env_int("WORKER_MAX_PROCESSES", max(8, WORKER_PROCESSES), minimum=WORKER_PROCESSES, maximum=256)
+WORKER_POOLS = env_list("WORKER_POOLS", ["*"])  # pools and regions that this host's workers serve; * is all of them
+WORKER_REGIONS = env_list("WORKER_REGIONS", ["*"])
+WORKER_MAX_RSS = env_int("WORKER_MAX_RSS_MB", 600, minimum=100) * 1024 * 1024  # a bigger process is replaced
 WORKER_CONCURRENCY = env_int("WORKER_CONCURRENCY", 500, minimum=1, maximum=10_000)
 LEASE = timedelta(seconds=env_int("LEASE_SECONDS", 30, minimum=3, maximum=3600))
 WORKER_SHIFT = timedelta(seconds=env_int("WORKER_SHIFT_SECONDS", 3600, minimum=1))  # then a new process takes over
+SILENT_AFTER = LEASE * 2 / 3  # a worker beats every third of a lease: two beats are missing
 QUEUE_AGEING = timedelta(seconds=30)  # the head start in time that one priority level is worth
 QUEUE_RUNNER = "executions.engine.entry.Engine"  # what queueing's workers run; see queueing/worker.py
 SHUTDOWN_GRACE = timedelta(seconds=env_int("SHUTDOWN_GRACE_SECONDS", 20, minimum=1, maximum=3600))
@@ -161,16 +177,18 @@ Q_CLUSTER = {
     "name": "opsconductor",
     "broker_class": "queueing.broker.ExecutionBroker",
     "orm": "default",
-    # one process more than there are standing `work` calls: django-q2's own tasks and schedules go on working
-    "workers": WORKER_PROCESSES + 1,
+    # two processes more than there can be workers: one that runs suspects apart, and one for django-q2's own tasks and
+    # schedules, which so go on working
+    "workers": WORKER_MAX_PROCESSES + 2,
     # room for calls that nobody takes up: when it is full the broker is not asked any more, and could not see it
-    "queue_limit": 4 * (WORKER_PROCESSES + 1),
+    "queue_limit": 4 * (WORKER_MAX_PROCESSES + 2),
     "timeout": 3600,  # of django-q2's own tasks; a `work` call carries its own: none
     "retry": 7200,
     "recycle": 1000,
     "save_limit": 250,
     "poll": 0.2,
     "catch_up": False,
+    "scheduler": SHARES_SECRET_KEY,
     "log_level": "WARNING",
 }
 
@@ -179,6 +197,9 @@ MAX_TARGETS = env_int("MAX_TARGETS", 1000, minimum=1, maximum=100_000)
 MAX_OUTPUT_BYTES = env_int("MAX_OUTPUT_BYTES", 50 * 1024 * 1024, minimum=1024)
 HTTP_ALLOWED_NETWORKS = env_networks("HTTP_ALLOWED_NETWORKS", [])
 IDEMPOTENCY_WINDOW = timedelta(hours=env_int("IDEMPOTENCY_WINDOW_HOURS", 24, minimum=1))
+# How long after its end something is kept (executions/retention.py); no time at all means for ever.
+EVENT_RETENTION = timedelta(days=env_int("EVENT_RETENTION_DAYS", 90, minimum=0, maximum=36_500))
+EXECUTION_RETENTION = timedelta(days=env_int("EXECUTION_RETENTION_DAYS", 730, minimum=0, maximum=36_500))
 DEVELOPMENT_ENVIRONMENTS = env_list("DEVELOPMENT_ENVIRONMENTS", ["development"])
 APPROVAL_TARGETS = env_int("APPROVAL_TARGETS", 50, minimum=1)  # more targets than this need two approvers
 

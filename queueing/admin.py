@@ -39,7 +39,7 @@ LOCK_LOOKS = {
 }
 WORKER_LOOKS = {
     WorkerState.ACTIVE: ("succeeded", "Active"),
-    WorkerState.DRAINING: ("cancelling", "Draining"),
+    WorkerState.STOPPING: ("cancelling", "Stopping"),
     WorkerState.STOPPED: ("cancelled", "Stopped"),
     WorkerState.LOST: ("failed", "Lost"),
 }
@@ -205,10 +205,10 @@ class WorkerQuestion(admin.SimpleListFilter):
     parameter_name = "which"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("live", "Working now"), ("silent", "Silent: no beat within a lease"), ("ended", "Ended")]
+        return [("live", "Working now"), ("silent", "Silent: two beats are missing"), ("ended", "Ended")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        beat = timezone.now() - settings.LEASE
+        beat = timezone.now() - settings.SILENT_AFTER
         match self.value():
             case "live":
                 return queryset.filter(stopped_at=None, last_beat_at__gte=beat)
@@ -244,8 +244,10 @@ class WorkerAdmin(ReadOnlyTenantAdmin):
 
     @display(description="State", ordering="state")
     def look(self, worker: Worker) -> SafeString:
-        if worker.stopped_at is None and worker.last_beat_at < timezone.now() - settings.LEASE:
+        if worker.stopped_at is None and worker.last_beat_at < timezone.now() - settings.SILENT_AFTER:
             return status_chip("timed_out", f"Silent for {age(worker.last_beat_at)}")
+        if worker.state == WorkerState.ACTIVE and worker.draining:
+            return status_chip("cancelling", "Draining")
         return status_chip(*WORKER_LOOKS[WorkerState(worker.state)])
 
     @display(description="Running", ordering="running")

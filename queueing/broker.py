@@ -2,7 +2,8 @@
 
 django-q2 supervises the processes and runs its own tasks and schedules, one message each. Executions do not travel as
 messages: a process that gets a `work` call claims them itself, many at a time, and stays at it for a shift
-(docs/decisions/0002). So what this broker adds is small: whenever fewer workers stand than should, hand out a call.
+(docs/decisions/0002). So what this broker adds is small: whenever fewer workers stand than should, hand out a call;
+when more do, tell the newest to end; and beat for the cluster.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import time
 from typing import Any
 
 import psycopg
-from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connections
 from django.utils import timezone
 from django_q.brokers.orm import ORM
@@ -26,6 +26,7 @@ from django_q.signing import SignedPackage
 from queueing import fleet
 from queueing.connections import connect
 from queueing.queue import Connection
+from queueing.scaling import Scaling
 
 log = logging.getLogger(__name__)
 
@@ -46,16 +47,20 @@ class ExecutionBroker(ORM):
 
     def __init__(self, list_key: str | None = None) -> None:
         super().__init__(list_key)
-        self._fleet: Connection | None = None
-        self._looked_at = 0.0
-        self._handed_out: list[float] = []
-        self._fruitless = 0
-        self._newest = 0
+        self._begin()
 
     def __setstate__(self, state: Any) -> None:
         super().__setstate__(state)
-        self._fleet, self._looked_at, self._handed_out = None, 0.0, []
-        self._fruitless, self._newest = 0, 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._fleet: Connection | None = None
+        self._looked_at = 0.0
+        self._handed_out: list[float] = []
+        self._isolation_at = 0.0
+        self._fruitless = 0
+        self._newest = 0
+        self._scaling = Scaling()
 
     def dequeue(self) -> list[tuple[Any, str]]:
         """Return django-q2's next message, or a `work` call when a worker is missing, or nothing after a short wait."""
@@ -63,7 +68,8 @@ class ExecutionBroker(ORM):
         if calls:
             return calls
         try:
-            if OrmQ.objects.using(Conf.ORM).filter(key=self.list_key).exists():
+            # Who does not share the key must not take them: what cannot be read is thrown away by django-q2.
+            if settings.SHARES_SECRET_KEY and OrmQ.objects.using(Conf.ORM).filter(key=self.list_key).exists():
                 return super().dequeue() or []
         except (DatabaseError, InterfaceError, psycopg.Error) as error:
             # Raised on, it would end this process, and keep calls from being handed out for ten seconds.
@@ -89,8 +95,12 @@ class ExecutionBroker(ORM):
         try:
             if self._fleet is None:
                 self._fleet = connect("broker")
+            wanted = fleet.beat(self._fleet)
             standing = fleet.standing(self._fleet)
             self._count_fruitless(now, fleet.newest(self._fleet))
+            if standing.workers > wanted:
+                fleet.stop_surplus(self._fleet, standing.workers - wanted)
+            self._scaling.look(self._fleet)
         except psycopg.Error:
             if self._fleet is not None:
                 self._fleet.close()
@@ -99,11 +109,15 @@ class ExecutionBroker(ORM):
         # A call that is under way is not missing. Should its process die before it registers, it is forgotten in time;
         # should one be handed out too many, its worker finds the cluster complete and ends (fleet.register).
         self._handed_out = [at for at in self._handed_out if now - at < UNDER_WAY_SECONDS]
-        if standing >= settings.WORKER_PROCESSES:
+        if standing.workers >= wanted:
             self._handed_out.clear()
-        missing = settings.WORKER_PROCESSES - standing - len(self._handed_out)
-        self._handed_out += [now] * max(0, missing)
-        return [(WORK, _package(number)) for number in range(missing)]
+        missing = max(0, wanted - standing.workers - len(self._handed_out))
+        self._handed_out += [now] * missing
+        calls = [(WORK, _package(number)) for number in range(missing)]
+        if standing.suspects and not standing.isolation and now - self._isolation_at >= UNDER_WAY_SECONDS:
+            self._isolation_at = now
+            calls.append((WORK, _package(missing, isolation=True)))
+        return calls
 
     def _count_fruitless(self, now: float, newest: int) -> None:
         """Start the cluster anew when its processes do not take up the calls: see FRUITLESS_CALLS."""
@@ -119,13 +133,13 @@ class ExecutionBroker(ORM):
             self._fruitless = 0
 
 
-def _package(number: int) -> str:
+def _package(number: int, *, isolation: bool = False) -> str:
     package: str = SignedPackage.dumps(
         {
             "id": f"work-{time.time_ns()}-{number}",
             "name": "work",
             "func": WORK,
-            "args": (),
+            "args": (isolation,),
             "kwargs": {},
             "started": timezone.now(),
             "save": False,

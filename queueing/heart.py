@@ -19,7 +19,7 @@ import psycopg
 
 from queueing import queue
 from queueing.connections import connect
-from queueing.queue import Connection, Renewal
+from queueing.queue import Connection, Figures, Renewal, Wishes
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +30,12 @@ class Body(Protocol):
     """What the heart keeps alive. Every method may be called from the heart's thread."""
 
     def leases(self) -> Sequence[int]: ...
-    def counters(self) -> tuple[int, int, int]: ...
+    def figures(self) -> Figures: ...
     def loop_turned_at(self) -> float: ...
     def extend(self, until: float) -> None: ...
     def renewed(self, asked_for: Sequence[int], renewal: Renewal) -> None: ...
-    def cancel_wished(self, wishes: dict[int, str]) -> None: ...
-    def fence(self, why: str) -> None: ...
+    def wished(self, wishes: Wishes) -> None: ...
+    def fence(self, why: str, *, blameless: bool = False) -> None: ...
 
 
 class Heart:
@@ -56,6 +56,10 @@ class Heart:
         self._look = threading.Event()
         self._stopping = False
         self._connection: Connection | None = None
+        # Whether it was the database that could not be reached, when the last renewal failed: nothing that runs here is
+        # to blame for that.
+        self._cut_off = False
+        self._renewal_ms = 0
         self._thread = threading.Thread(target=self._beat, name="heart", daemon=True)
 
     def start(self) -> None:
@@ -75,7 +79,7 @@ class Heart:
         return self._right_until
 
     def look(self) -> None:
-        """Ask for cancel wishes now. Any thread."""
+        """Ask now what is wished of this worker. Any thread."""
         self._look.set()
 
     def _beat(self) -> None:
@@ -83,18 +87,19 @@ class Heart:
         while not self._stopping:
             now = self._clock()
             if now >= self._right_until:
-                self._body.fence("The lease could not be renewed in time.")
+                self._body.fence("The lease could not be renewed in time.", blameless=self._cut_off)
                 return
             if now - self._body.loop_turned_at() > self._lease.total_seconds() * 2 / 3:
                 self._body.fence("The event loop did not turn for two thirds of a lease.")
                 return
             try:
                 if now >= next_renewal:
-                    self._renew(now)
+                    self._cut_off = not self._renew(now)
                     next_renewal = now + self._every
                 else:
-                    self._body.cancel_wished(queue.cancel_wishes(self._connected(), self._worker_id))
+                    self._body.wished(queue.wishes(self._connected(), self._worker_id))
             except psycopg.Error as error:
+                self._cut_off = True
                 log.warning("The database cannot be reached to renew leases: %s", str(error).strip() or error)
                 self._forget_connection()
             except Exception as error:
@@ -105,24 +110,20 @@ class Heart:
             self._look.wait(min(POLL_SECONDS, max(0.05, self._right_until - self._clock())))
             self._look.clear()
 
-    def _renew(self, asked_at: float) -> None:
-        running, finished, rss_bytes = self._body.counters()
+    def _renew(self, asked_at: float) -> bool:
+        """Renew, and return whether the answer came in time."""
+        figures = self._body.figures()
+        figures["renewal_ms"] = self._renewal_ms
         asked_for = self._body.leases()
-        renewal = queue.renew(
-            self._connected(),
-            self._worker_id,
-            asked_for,
-            self._lease,
-            running=running,
-            finished=finished,
-            rss_bytes=rss_bytes,
-        )
+        renewal = queue.renew(self._connected(), self._worker_id, asked_for, self._lease, figures)
+        self._renewal_ms = round((self._clock() - asked_at) * 1000)
         right_until = asked_at + self._lease.total_seconds() - self.margin
         if self._clock() >= self._right_until:
-            return  # it came too late; the next round of `_beat` ends this worker
+            return False  # the next round of `_beat` ends this worker
         self._right_until = right_until
         self._body.extend(right_until)
         self._body.renewed(asked_for, renewal)
+        return True
 
     def _connected(self) -> Connection:
         if self._connection is None:

@@ -13,9 +13,15 @@ History is in the events of the execution; an entry that is over is deleted.
 
 from __future__ import annotations
 
+from typing import Any
+
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
+
+DEFAULT_POOL = "default"
+EVERYTHING = ["*"]  # what a worker serves that was told nothing
 
 
 class EntryState(models.TextChoices):
@@ -25,11 +31,20 @@ class EntryState(models.TextChoices):
     LEASED = "leased"
 
 
+def label(**options: Any) -> models.CharField[Any, Any]:
+    """A field for the name of a pool or a region: compared byte by byte, since it leads the index of every claim."""
+    return models.CharField(max_length=63, db_collation="C", **options)
+
+
 class QueueEntry(models.Model):
     """An execution that waits for a worker, or is held by one."""
 
     execution_id = models.BigIntegerField(primary_key=True)
     tenant_id = models.BigIntegerField()
+    pool = label(db_default=DEFAULT_POOL, help_text="Only workers that serve this pool claim it.")
+    region = label(
+        blank=True, db_default="", help_text="Only workers that serve this region claim it; empty: any does."
+    )
     state = models.CharField(max_length=8, choices=EntryState)
     priority = models.PositiveSmallIntegerField()
     available_at = models.DateTimeField()
@@ -41,11 +56,17 @@ class QueueEntry(models.Model):
     attempts_left = models.IntegerField(
         help_text="Counted down at claim; given back when a worker shuts down in order."
     )
+    losses = models.PositiveSmallIntegerField(
+        db_default=0, help_text="How often the process that ran it died by itself. Above 0 it is run apart from others."
+    )
     worker_id = models.BigIntegerField(null=True)
     leased_at = models.DateTimeField(null=True)
     lease_expires_at = models.DateTimeField(null=True)
     returned_at = models.DateTimeField(null=True, help_text="When it last came back from a worker.")
     cancel_reason = models.TextField(null=True, help_text="Set while leased: the worker is asked to stop.")
+    revoked_at = models.DateTimeField(
+        null=True, help_text="Since when its lease is to end: soon it is renewed no more."
+    )
     created_at = models.DateTimeField(db_default=Now())
 
     class Meta:
@@ -61,9 +82,15 @@ class QueueEntry(models.Model):
             models.CheckConstraint(condition=Q(priority__gte=1, priority__lte=10), name="priority_from_1_to_10"),
         )
         indexes = (
-            # The claim reads this one and nothing else to find work.
-            models.Index(fields=["place", "execution_id"], condition=Q(state="ready"), name="entry_ready"),
-            models.Index(fields=["available_at"], condition=Q(state="delayed"), name="entry_delayed"),
+            # The claim reads this one and nothing else to find work: a line for each pool, region and tenant.
+            models.Index(
+                fields=["pool", "region", "tenant_id", "place", "execution_id"],
+                condition=Q(state="ready", losses=0),
+                name="entry_line",
+            ),
+            models.Index(fields=["place"], condition=Q(state="ready", losses__gt=0), name="entry_suspect"),
+            # What is due next, and what has waited longest.
+            models.Index(fields=["state", "available_at"], condition=~Q(state="leased"), name="entry_waiting"),
             # Renewal, reaping and the fleet page. Never add lease_expires_at here: renewals would stop being HOT.
             models.Index(fields=["worker_id"], condition=Q(state="leased"), name="entry_leased"),
         )
@@ -124,24 +151,79 @@ class AssetLock(models.Model):
         return f"{self.state} lock of execution {self.execution_id} on asset {self.asset_id}"
 
 
+class Pool(models.Model):
+    """A pool that was paused at some time. A pool needs no row to be used."""
+
+    name = label(primary_key=True)
+    paused = models.BooleanField(db_default=False)
+    changed_at = models.DateTimeField(db_default=Now())
+    changed_by = models.CharField(max_length=200, blank=True, db_default="")
+    reason = models.TextField(blank=True, db_default="")
+
+    def __str__(self) -> str:
+        return f"{self.name} ({'paused' if self.paused else 'open'})"
+
+
+class Cluster(models.Model):
+    """One `manage.py worker` on a host: the parent of worker processes, from its start to its end."""
+
+    name = models.CharField(max_length=40, primary_key=True)
+    host = models.CharField(max_length=255)
+    pid = models.PositiveIntegerField()
+    version = models.CharField(max_length=40)
+    pools = ArrayField(label(), db_default=EVERYTHING, help_text='Pools that it serves; "*" is all of them.')
+    regions = ArrayField(label(), db_default=EVERYTHING, help_text='Regions that it serves; "*" is all of them.')
+    processes = models.PositiveSmallIntegerField(help_text="How many worker processes it is to have now.")
+    initial_processes = models.PositiveSmallIntegerField(help_text="How many it has when nobody decides otherwise.")
+    max_processes = models.PositiveSmallIntegerField(help_text="More than these it cannot have.")
+    started_at = models.DateTimeField(db_default=Now())
+    last_beat_at = models.DateTimeField(db_default=Now())
+    stopped_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes = (models.Index(fields=["host"], condition=Q(stopped_at__isnull=True), name="cluster_live"),)
+
+    def __str__(self) -> str:
+        return f"{self.host}/{self.pid}"
+
+
 class WorkerState(models.TextChoices):
     ACTIVE = "active"
-    DRAINING = "draining"  # claims nothing more, ends when what it runs has ended
+    STOPPING = "stopping"  # claims nothing more, hands back what it runs between two steps, ends
     STOPPED = "stopped"  # ended in order
     LOST = "lost"  # died or fell silent; its leases were taken away
 
 
 class Worker(models.Model):
-    """One worker process, from its registration to its end."""
+    """One worker process, from its registration to its end.
 
-    cluster = models.CharField(max_length=40, help_text="The django-q2 cluster that started it.")
+    A draining worker claims nothing and goes on with what it runs; it stays, and is undrained. Should it end meanwhile,
+    the one that takes its place drains as well.
+    """
+
+    cluster = models.CharField(max_length=40, help_text="The cluster that started it.")
     host = models.CharField(max_length=255)
     pid = models.PositiveIntegerField()
     version = models.CharField(max_length=40)
+    pools = ArrayField(label(), db_default=EVERYTHING, help_text='Pools that it serves; "*" is all of them.')
+    regions = ArrayField(label(), db_default=EVERYTHING, help_text='Regions that it serves; "*" is all of them.')
+    capabilities = ArrayField(
+        models.CharField(max_length=40), db_default=[], help_text="What its connectors can reach."
+    )
+    isolation = models.BooleanField(db_default=False, help_text="It runs only what a worker has died of before.")
     state = models.CharField(max_length=8, choices=WorkerState, db_default=WorkerState.ACTIVE)
+    draining = models.BooleanField(db_default=False)
+    blamed = models.BooleanField(
+        db_default=False, help_text="It died by itself: something that it ran may be the cause."
+    )
     slots = models.PositiveIntegerField()
     running = models.PositiveIntegerField(db_default=0)
     finished = models.BigIntegerField(db_default=0)
+    failed = models.BigIntegerField(db_default=0, help_text="Of those it finished, how many did not succeed.")
+    loop_lag_ms = models.PositiveIntegerField(
+        db_default=0, help_text="How late its event loop turned at worst, lately."
+    )
+    renewal_ms = models.PositiveIntegerField(db_default=0, help_text="How long its last renewal of leases took.")
     rss_bytes = models.BigIntegerField(db_default=0)
     ledger_group = models.BigIntegerField(db_default=0, help_text="Number of its last committed group of writes.")
     started_at = models.DateTimeField(db_default=Now())
@@ -156,19 +238,92 @@ class Worker(models.Model):
         return f"{self.host}/{self.pid}"
 
 
+class Autoscale(models.TextChoices):
+    OFF = "off"
+    DRY_RUN = "dry_run"  # decides and writes the decision down, changes nothing
+    ON = "on"
+
+
 class QueueControl(models.Model):
-    """The one row that says whether the queue takes in and hands out work."""
+    """The one row that says whether the queue takes in and hands out work, and how many workers there are to be."""
 
     draining = models.BooleanField(db_default=False)
     changed_at = models.DateTimeField(db_default=Now())
     changed_by = models.CharField(max_length=200, blank=True, db_default="")
     reason = models.TextField(blank=True, db_default="")
+    processes = models.PositiveSmallIntegerField(
+        null=True, blank=True, help_text="Worker processes of all clusters together; empty: each has its own number."
+    )
+    autoscale = models.CharField(max_length=7, choices=Autoscale, db_default=Autoscale.OFF)
+    min_processes = models.PositiveSmallIntegerField(db_default=1, help_text="Autoscaling: at least, for each cluster.")
+    max_processes = models.PositiveSmallIntegerField(db_default=8, help_text="Autoscaling: at most, for each cluster.")
 
     class Meta:
-        constraints = (models.CheckConstraint(condition=Q(id=1), name="one_control_row"),)
+        constraints = (
+            models.CheckConstraint(condition=Q(id=1), name="one_control_row"),
+            models.CheckConstraint(
+                condition=Q(min_processes__gte=1, max_processes__gte=F("min_processes")), name="control_min_below_max"
+            ),
+        )
 
     def __str__(self) -> str:
         return "draining" if self.draining else "open"
+
+
+class ScalingDecision(models.Model):
+    """One change of the number of a cluster's worker processes, or one that autoscaling would have made; and why."""
+
+    at = models.DateTimeField(db_default=Now())
+    cluster = models.CharField(max_length=40)
+    host = models.CharField(max_length=255)
+    before = models.PositiveSmallIntegerField()
+    after = models.PositiveSmallIntegerField()
+    reason = models.TextField()
+    by = models.CharField(max_length=200, help_text="autoscale, or who asked for it.")
+    applied = models.BooleanField(help_text="No: autoscaling ran dry.")
+    depth = models.PositiveIntegerField(help_text="Entries that the cluster could have claimed then.")
+    waiting_seconds = models.FloatField(help_text="How long the oldest of them had waited.")
+    running = models.PositiveIntegerField()
+    slots = models.PositiveIntegerField()
+
+    class Meta:
+        indexes = (models.Index(fields=["-at"], name="scaling_newest"),)
+
+    def __str__(self) -> str:
+        return f"{self.host}: {self.before} to {self.after}"
+
+
+class AttemptEnd(models.TextChoices):
+    """How an attempt ended that did not end its execution."""
+
+    HANDED_BACK = "handed_back"  # its worker shut down in order, between two steps
+    LEASE_EXPIRED = "lease_expired"  # its worker fell silent, or was cut off
+    WORKER_DIED = "worker_died"  # the process ended by itself: something that it ran may be the cause
+    DEAD = "dead"  # it put the execution into the DLQ
+
+
+class Attempt(models.Model):
+    """One attempt that did not end its execution: written when it ended, never edited.
+
+    The attempt that finished an execution has its events, and no row here.
+    """
+
+    execution_id = models.BigIntegerField()
+    tenant_id = models.BigIntegerField()
+    number = models.PositiveIntegerField(help_text="From 1, counted at claim.")
+    token = models.BigIntegerField()
+    worker_id = models.BigIntegerField()
+    worker = models.CharField(max_length=300, help_text="host/pid")
+    leased_at = models.DateTimeField()
+    ended_at = models.DateTimeField(db_default=Now())
+    end = models.CharField(max_length=13, choices=AttemptEnd)
+    error = models.TextField(blank=True)
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=["execution_id", "number"], name="attempt_once"),)
+
+    def __str__(self) -> str:
+        return f"attempt {self.number} of execution {self.execution_id}"
 
 
 class DeadReason(models.TextChoices):
@@ -193,6 +348,8 @@ class DeadLetter(models.Model):
     tenant_id = models.BigIntegerField()
     reason = models.CharField(max_length=30, choices=DeadReason)
     error = models.TextField(blank=True)
+    pattern = models.TextField(blank=True, db_default="", help_text="The error without what differs from case to case.")
+    fingerprint = models.CharField(max_length=16, blank=True, db_default="", help_text="Hash of reason and pattern.")
     attempts = models.PositiveIntegerField()
     state = models.CharField(max_length=10, choices=DeadLetterState, db_default=DeadLetterState.OPEN)
     created_at = models.DateTimeField(db_default=Now())
@@ -212,7 +369,13 @@ class DeadLetter(models.Model):
                 name="open_if_and_only_if_not_closed",
             ),
         )
-        indexes = (models.Index(fields=["tenant_id", "-id"], name="dead_letter_list"),)
+        indexes = (
+            models.Index(fields=["tenant_id", "-id"], name="dead_letter_list"),
+            # Chips, groups and filters of the DLQ page look at what is open only.
+            models.Index(
+                fields=["tenant_id", "reason", "fingerprint", "id"], condition=Q(state="open"), name="dead_letter_open"
+            ),
+        )
 
     def __str__(self) -> str:
         return f"DLQ entry of execution {self.execution_id}: {self.reason}"

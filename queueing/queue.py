@@ -6,11 +6,12 @@ them in (`connection=`); those are in autocommit, so each call is one transactio
 
 from __future__ import annotations
 
+import enum
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 import orjson
 import psycopg
@@ -47,13 +48,46 @@ class Claim:
     leases: tuple[Lease, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Renewal:
-    """held: executions whose lease goes on; cancel: wishes to stop, by execution; state: the worker's, None if gone."""
+class Figures(TypedDict):
+    """What a worker says of itself with every beat.
 
-    held: frozenset[int]
+    finished, failed  since it began; `failed` is those of `finished` that did not succeed
+    loop_lag_ms       how late its event loop turned at worst since the last beat, in milliseconds
+    renewal_ms        how long its last renewal took, in milliseconds
+    """
+
+    running: int
+    finished: int
+    failed: int
+    rss_bytes: int
+    loop_lag_ms: int
+    renewal_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What is wished of a worker. cancel: executions to stop, and why.
+
+    state: active, draining (claim nothing, go on), stopping (hand back and end); None: it was struck off the register.
+    """
+
     cancel: dict[int, str]
     state: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal(Wishes):
+    """held: executions whose lease goes on."""
+
+    held: frozenset[int]
+
+
+class Suspects(enum.StrEnum):
+    """Which entries a claim is for: NONE that a worker has died of; or only such, ANY, or with a SPARE attempt left."""
+
+    NONE = ""
+    SPARE = "spare"
+    ANY = "any"
 
 
 def enqueue(entries: Sequence[dict[str, Any]]) -> None:
@@ -87,6 +121,18 @@ def ask_to_cancel(execution_id: int, reason: str) -> int:
     return asked
 
 
+def revoke(execution_id: int, reason: str) -> bool:
+    """Have the lease of an execution end, and with it its locks; return whether it was leased.
+
+    Its worker is asked to stop it, and may renew the lease no longer than for another third of one: so nobody gets the
+    locks while its commands could still run. Part of the caller's transaction.
+    """
+    with transaction.atomic(), django_connection.cursor() as cursor:
+        cursor.execute("SELECT queue_revoke(%s, %s)", [execution_id, reason])
+        row = cursor.fetchone()
+    return bool(row and row[0])
+
+
 def hasten(execution_id: int) -> bool:
     """Spare a waiting entry the rest of its backoff; return whether it waits. Part of the caller's transaction.
 
@@ -104,9 +150,13 @@ def hasten(execution_id: int) -> bool:
     return waits
 
 
-def claim(connection: Connection, worker_id: int, limit: int, lease: timedelta) -> Claim:
-    """Lease up to `limit` ready entries to a worker, each with all its locks."""
-    row = connection.execute("SELECT queue_claim(%s, %s, %s)::text", (worker_id, limit, lease), prepare=True).fetchone()
+def claim(
+    connection: Connection, worker_id: int, limit: int, lease: timedelta, suspects: Suspects = Suspects.NONE
+) -> Claim:
+    """Lease up to `limit` ready entries that a worker serves to it, each with all its locks."""
+    row = connection.execute(
+        "SELECT queue_claim(%s, %s, %s, %s)::text", (worker_id, limit, lease, str(suspects)), prepare=True
+    ).fetchone()
     answer: dict[str, Any] = orjson.loads(row[0]) if row else {"looked": 0, "leases": []}
     return Claim(
         answer["looked"],
@@ -121,31 +171,32 @@ def renew(
     worker_id: int,
     execution_ids: Sequence[int],
     lease: timedelta,
-    *,
-    running: int,
-    finished: int,
-    rss_bytes: int,
+    figures: Figures,
 ) -> Renewal:
     """Lengthen the leases that the worker knows of, beat, and learn what is wished of it."""
     row = connection.execute(
-        "SELECT queue_renew(%s, %s::bigint[], %s, %s, %s, %s)::text",
-        (worker_id, list(execution_ids), lease, running, finished, rss_bytes),
+        "SELECT queue_renew(%s, %s::bigint[], %s, %s::jsonb)::text",
+        (worker_id, list(execution_ids), lease, orjson.dumps(figures).decode()),
         prepare=True,
     ).fetchone()
     answer: dict[str, Any] = orjson.loads(row[0]) if row else {"held": [], "cancel": [], "state": None}
     return Renewal(
-        frozenset(answer["held"]), {c["execution_id"]: c["reason"] for c in answer["cancel"]}, answer["state"]
+        cancel={c["execution_id"]: c["reason"] for c in answer["cancel"]},
+        state=answer["state"],
+        held=frozenset(answer["held"]),
     )
 
 
-def cancel_wishes(connection: Connection, worker_id: int) -> dict[int, str]:
-    """Return which of the worker's executions somebody wants stopped, and why."""
+def wishes(connection: Connection, worker_id: int) -> Wishes:
+    """Return which of the worker's executions somebody wants stopped, and what is wished of the worker itself."""
     rows = connection.execute(
-        "SELECT execution_id, cancel_reason FROM queueing_queueentry"
-        " WHERE worker_id = %s AND state = 'leased' AND cancel_reason IS NOT NULL",
+        "SELECT CASE WHEN w.state = 'active' AND w.draining THEN 'draining' ELSE w.state END, q.execution_id,"
+        " q.cancel_reason FROM queueing_worker w LEFT JOIN queueing_queueentry q"
+        " ON q.worker_id = w.id AND q.state = 'leased' AND q.cancel_reason IS NOT NULL"
+        " WHERE w.id = %s AND w.stopped_at IS NULL",
         (worker_id,),
     ).fetchall()
-    return dict(rows)
+    return Wishes({row[1]: row[2] for row in rows if row[1] is not None}, rows[0][0] if rows else None)
 
 
 def reap(connection: Connection, limit: int = 500) -> list[int]:

@@ -35,9 +35,9 @@ from django_q.conf import Conf
 
 from queueing import fleet, queue
 from queueing.connections import connect, connect_async
-from queueing.fleet import Registration
+from queueing.fleet import AT_WORK_VARIABLE, Registration
 from queueing.heart import Heart
-from queueing.queue import Connection, Lease, Renewal
+from queueing.queue import Connection, Figures, Lease, Renewal, Suspects, Wishes
 
 log = logging.getLogger(__name__)
 
@@ -45,15 +45,15 @@ log = logging.getLogger(__name__)
 # A byte of shared memory, not an Event: that has a lock, and a signal that comes while it is held would wait for ever.
 stop_wanted = multiprocessing.get_context("fork").RawValue("b", 0)
 
-# Names a file that a process holds a shared lock of while it is at work, so that whoever gets the exclusive one knows
-# that none is, however it ended. Set by `manage.py worker`.
-AT_WORK_VARIABLE = "OPSCONDUCTOR_AT_WORK"
-
 MAX_CLAIM = 200
 IDLE_LOOK_SECONDS = 1.0  # a safety net below LISTEN
 UPKEEP_SECONDS = 0.5  # between two rounds of promoting, reaping and burying
 TICK_SECONDS = 0.1
-SHIFT_RSS_BYTES = 600 * 1024 * 1024
+
+# A worker that runs suspects has so many at once: few enough that those beside a poison one are few, many enough that a
+# hundred innocent ones are done soon. One on its last attempt runs alone.
+ISOLATION_SLOTS = 16
+ISOLATION_IDLE_SECONDS = 10.0  # then it ends; the broker starts another when there is need
 
 EXIT_FENCED = 70
 
@@ -64,8 +64,15 @@ class Runner(Protocol):
     `lose(execution_id)` is for the runner to say that an execution's lease was found lost.
     """
 
-    def prepare(self, leases: Sequence[Lease]) -> list[Coroutine[Any, Any, None]]:
-        """Load what the leases are for; one coroutine each, ending when nothing is left to write. Claimer's thread."""
+    @staticmethod
+    def capabilities() -> Sequence[str]:
+        """What it can reach, in words for the fleet page."""
+
+    def prepare(self, leases: Sequence[Lease]) -> list[Coroutine[Any, Any, bool]]:
+        """Load what the leases are for; one coroutine each, ending when nothing is left to write.
+
+        It returns False for an execution that ended without success. Claimer's thread.
+        """
 
     def upkeep(self) -> None:
         """Do what is to be done now and then by some worker, or by several at once. Claimer's thread."""
@@ -86,13 +93,13 @@ class Runner(Protocol):
         """Write what is left to write and end."""
 
 
-Begun = tuple[Lease, Coroutine[Any, Any, None]]
+Begun = tuple[Lease, Coroutine[Any, Any, bool]]
 
 
 @dataclass(slots=True)
 class Running:
     lease: Lease
-    task: asyncio.Task[None]
+    task: asyncio.Task[bool]
 
 
 @dataclass(slots=True)
@@ -104,15 +111,18 @@ class Worker:
     lease: timedelta
     running: dict[int, Running] = field(default_factory=dict)
     finished: int = 0
+    failed: int = 0
     stopping: bool = False
     draining: bool = False
 
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _turned_at: float = field(default_factory=time.monotonic)
+    _loop_lag: float = 0.0
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     _claims: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "claimer"))
     _claim_connection: Connection | None = None
     _upkept_at: float = 0.0
+    _idle_since: float = field(default_factory=time.monotonic)
     _heart: Heart = field(init=False)
     _runner: Runner = field(init=False)
     _signals: int = 0
@@ -122,8 +132,16 @@ class Worker:
     def leases(self) -> Sequence[int]:
         return list(self.running)
 
-    def counters(self) -> tuple[int, int, int]:
-        return len(self.running), self.finished, rss_bytes()
+    def figures(self) -> Figures:
+        lag, self._loop_lag = self._loop_lag, 0.0
+        return {
+            "running": len(self.running),
+            "finished": self.finished,
+            "failed": self.failed,
+            "rss_bytes": rss_bytes(),
+            "loop_lag_ms": round(lag * 1000),
+            "renewal_ms": 0,  # the heart's to say
+        }
 
     def loop_turned_at(self) -> float:
         return self._turned_at
@@ -135,14 +153,18 @@ class Worker:
         lost = [execution_id for execution_id in asked_for if execution_id not in renewal.held]
         self._loop.call_soon_threadsafe(self._take_renewal, lost, renewal)
 
-    def cancel_wished(self, wishes: dict[int, str]) -> None:
-        if wishes:
-            self._loop.call_soon_threadsafe(self._take_wishes, wishes)
+    def wished(self, wishes: Wishes) -> None:
+        self._loop.call_soon_threadsafe(self._take_wishes, wishes)
 
-    def fence(self, why: str) -> None:
-        """The end of this process: it may not act any more, and cannot be sure that its loop would obey."""
+    def fence(self, why: str, *, blameless: bool = False) -> None:
+        """The end of this process: it may not act any more, and cannot be sure that its loop would obey.
+
+        blameless: nothing that it ran can be the cause.
+        """
         log.critical("This worker ends at once and stops what it runs: %s", why)
         self._runner.fence()
+        if blameless:
+            fleet.leave_last_words(why)
         os._exit(EXIT_FENCED)
 
     # -- the event loop ---------------------------------------------------------------------------------------------
@@ -158,7 +180,7 @@ class Worker:
         helpers = [asyncio.create_task(self._listen()), asyncio.create_task(self._tick())]
         try:
             while not self.stopping and not self._shift_is_over(began):
-                await self._round()
+                await (self._isolation_round() if self.registration.isolation else self._round())
             await self._let_go()
         finally:
             for helper in helpers:
@@ -180,10 +202,15 @@ class Worker:
             self._runner.stop(execution_id, "lease_lost", "")
 
     def _shift_is_over(self, began: float) -> bool:
-        return time.monotonic() - began > settings.WORKER_SHIFT.total_seconds() or rss_bytes() > SHIFT_RSS_BYTES
+        return time.monotonic() - began > settings.WORKER_SHIFT.total_seconds() or rss_bytes() > settings.WORKER_MAX_RSS
 
     async def _round(self) -> None:
         """Claim once if there is room for it, or wait for something to happen."""
+        if self.draining:
+            self._wake.clear()
+            await self._wait(UPKEEP_SECONDS)
+            await self._claim(0)
+            return
         free = self.concurrency - len(self.running)
         # Claim in batches: refilling one slot at a time would cost a transaction for each.
         if free <= 0:
@@ -202,10 +229,31 @@ class Worker:
             # Parked, or being looked at by another worker this very moment.
             await asyncio.sleep(0.001)
 
-    async def _claim(self, limit: int) -> tuple[int, int]:
+    async def _isolation_round(self) -> None:
+        """Run what a worker has died of before: a few at a time, and whatever is on its last attempt alone.
+
+        So a poison execution takes ever fewer others with it, and in the end none.
+        """
+        self._wake.clear()
+        alone = any(running.lease.attempts_left <= 0 for running in self.running.values())
+        if alone or self.draining or len(self.running) >= ISOLATION_SLOTS:
+            await self._wait(UPKEEP_SECONDS)
+            return
+        if self.running:
+            _, started = await self._claim(ISOLATION_SLOTS - len(self.running), Suspects.SPARE)
+        else:
+            _, started = await self._claim(1, Suspects.ANY)
+        if started:
+            self._idle_since = time.monotonic()
+        else:
+            await self._wait(IDLE_LOOK_SECONDS)
+            if not self.running and time.monotonic() - self._idle_since > ISOLATION_IDLE_SECONDS:
+                self.stop()
+
+    async def _claim(self, limit: int, suspects: Suspects = Suspects.NONE) -> tuple[int, int]:
         """Return how many entries were looked at, and how many were begun."""
         try:
-            looked, begun = await self._loop.run_in_executor(self._claims, self._claim_and_load, limit)
+            looked, begun = await self._loop.run_in_executor(self._claims, self._claim_and_load, limit, suspects)
         except (psycopg.Error, DatabaseError) as error:
             log.warning("The database cannot be reached to claim: %s", str(error).strip() or error)
             await asyncio.sleep(IDLE_LOOK_SECONDS)
@@ -219,7 +267,7 @@ class Worker:
             self._begin(lease, coroutine)
         return looked, len(begun)
 
-    def _begin(self, lease: Lease, coroutine: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, lease: Lease, coroutine: Coroutine[Any, Any, bool]) -> None:
         before = self.running.get(lease.execution_id)
         if before is not None:
             coroutine = _after(before.task, coroutine)
@@ -227,7 +275,7 @@ class Worker:
         self.running[lease.execution_id] = Running(lease, task)
         task.add_done_callback(lambda done: self._ended(lease, done))
 
-    def _claim_and_load(self, limit: int) -> tuple[int, list[Begun]]:
+    def _claim_and_load(self, limit: int, suspects: Suspects) -> tuple[int, list[Begun]]:
         """In the claimer's thread: upkeep now and then, claim, and let the runner load what was claimed."""
         try:
             if self._claim_connection is None:
@@ -242,7 +290,7 @@ class Worker:
             if limit <= 0:
                 return 0, []
             asked_at = time.monotonic()
-            claim = queue.claim(connection, self.registration.worker_id, limit, self.lease)
+            claim = queue.claim(connection, self.registration.worker_id, limit, self.lease, suspects)
             if not claim.leases:
                 return claim.looked, []
             begun = list(zip(claim.leases, self._runner.prepare(claim.leases), strict=True))
@@ -262,16 +310,8 @@ class Worker:
         The heart has not known of them: it may have said meanwhile that this worker may act for longer than they last.
         """
         asked_at = time.monotonic()
-        running, finished, rss = self.counters()
-        renewal = queue.renew(
-            connection,
-            self.registration.worker_id,
-            [lease.execution_id for lease, _ in begun],
-            self.lease,
-            running=running,
-            finished=finished,
-            rss_bytes=rss,
-        )
+        ids = [lease.execution_id for lease, _ in begun]
+        renewal = queue.renew(connection, self.registration.worker_id, ids, self.lease, self.figures())
         is_in_time = time.monotonic() - asked_at <= self._heart.margin
         held = renewal.held if is_in_time else frozenset()
         for lease, coroutine in begun:
@@ -280,7 +320,7 @@ class Worker:
                 coroutine.close()
         return [(lease, coroutine) for lease, coroutine in begun if lease.execution_id in held]
 
-    def _ended(self, lease: Lease, task: asyncio.Task[None]) -> None:
+    def _ended(self, lease: Lease, task: asyncio.Task[bool]) -> None:
         running = self.running.get(lease.execution_id)
         if running is not None and running.lease.token == lease.token:
             del self.running[lease.execution_id]
@@ -288,6 +328,9 @@ class Worker:
         if not task.cancelled() and (error := task.exception()):
             # Nothing more is written for it: its lease runs out, and the next attempt goes on where this one stopped.
             log.error("Execution %s: the engine failed.", lease.execution_id, exc_info=error)
+            self.failed += 1
+        elif task.cancelled() or not task.result():
+            self.failed += 1
         if len(self.running) < self.concurrency:
             self._wake.set()
 
@@ -314,7 +357,9 @@ class Worker:
         """Show the heart that the loop turns, and see whether the cluster is told to stop or has lost its parent."""
         parent = os.getppid()
         while True:
-            self._turned_at = time.monotonic()
+            now = time.monotonic()
+            self._loop_lag = max(self._loop_lag, now - self._turned_at - TICK_SECONDS)
+            self._turned_at = now
             if self._turned_at >= self._heart.right_until:
                 self.fence("Its right to act has ended, and its heart did not say so.")
             if not self.stopping and (stop_wanted.value or os.getppid() != parent):
@@ -341,27 +386,30 @@ class Worker:
     def _take_renewal(self, lost: Sequence[int], renewal: Renewal) -> None:
         for execution_id in lost:
             self.lose(execution_id)
-        self._take_wishes(renewal.cancel)
-        if renewal.state is None:
-            log.warning("This worker was struck off the register; it ends.")
-            self.stop()
-        elif renewal.state == "draining":
-            self.stop()
+        self._take_wishes(renewal)
 
-    def _take_wishes(self, wishes: dict[int, str]) -> None:
-        for execution_id, detail in wishes.items():
+    def _take_wishes(self, wishes: Wishes) -> None:
+        for execution_id, detail in wishes.cancel.items():
             if execution_id in self.running:
                 self._runner.stop(execution_id, "user", detail)
+        if wishes.state is None and not self.stopping:
+            log.warning("This worker was struck off the register; it ends.")
+            self.stop()
+        elif wishes.state == "stopping":
+            self.stop()
+        elif self.draining != (wishes.state == "draining"):
+            self.draining = not self.draining
+            self._wake.set()
 
 
-async def _after(earlier: asyncio.Task[None], coroutine: Coroutine[Any, Any, None]) -> None:
+async def _after(earlier: asyncio.Task[bool], coroutine: Coroutine[Any, Any, bool]) -> bool:
     """Run what a new lease is for when what the lost one was for has ended: its commands may be about to be killed."""
     try:
         await asyncio.wait({earlier})
     except BaseException:
         coroutine.close()
         raise
-    await coroutine
+    return await coroutine
 
 
 def rss_bytes() -> int:
@@ -373,16 +421,19 @@ def rss_bytes() -> int:
         return 0
 
 
-def work() -> str:
+def work(isolation: bool = False) -> str:
     """Run one worker in this process until its shift is over; return why it ended, for django-q2's log.
 
+    isolation: run only what a worker has died of before, apart from everything else.
     Called by django-q2 in one of its worker processes, in the main thread.
     """
     with _shown_at_work():
         if stop_wanted.value:
             return "The cluster is stopping."
+        runner: type[Runner] = import_string(settings.QUEUE_RUNNER)
+        slots = ISOLATION_SLOTS if isolation else settings.WORKER_CONCURRENCY
         with contextlib.closing(connect("register")) as connection:
-            registration = fleet.register(connection, settings.WORKER_CONCURRENCY)
+            registration = fleet.register(connection, slots, runner.capabilities(), isolation=isolation)
         if registration is None:
             return "The cluster is complete."
         _let_be_recycled()
@@ -409,7 +460,7 @@ def _sign_off(registration: Registration, failure: str = "") -> None:
     """Leave the register. Should that not be possible, the broker sees that the process is gone."""
     with contextlib.suppress(psycopg.Error), contextlib.closing(connect("register")) as connection:
         if failure:
-            fleet.strike_off(connection, registration.worker_id, failure)
+            fleet.strike_off(connection, registration.worker_id, failure, blamed=True)
         else:
             fleet.end(connection, registration.worker_id, "stopped")
 
@@ -442,7 +493,7 @@ def _allow_many_files() -> None:
 
 
 async def _run(registration: Registration) -> None:
-    worker = Worker(registration, settings.WORKER_CONCURRENCY, settings.LEASE)
+    worker = Worker(registration, registration.slots, settings.LEASE)
     _collect_garbage_rarely()
     loop = asyncio.get_running_loop()
     if threading.current_thread() is threading.main_thread():

@@ -79,7 +79,8 @@ def register(connection: psycopg.Connection[object], slots: int) -> int:
     """Join the fleet of the benchmark's own cluster; return the worker's id."""
     from queueing import fleet
 
-    registration = fleet.register(connection, slots)
+    fleet.open_cluster(connection)
+    registration = fleet.register(connection, slots, (), isolation=False)
     if registration is None:
         raise SystemExit(f"the fleet is complete with {settings.WORKER_PROCESSES} workers")
     return registration.worker_id

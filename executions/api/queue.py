@@ -37,7 +37,7 @@ def worker_state(row: Worker) -> dict[str, Any]:
         "started_at": row.started_at,
         "last_beat_at": row.last_beat_at,
         "stopped_at": row.stopped_at,
-        "silent": row.stopped_at is None and timezone.now() - row.last_beat_at > settings.LEASE,
+        "silent": row.stopped_at is None and timezone.now() - row.last_beat_at > settings.SILENT_AFTER,
         "note": row.note,
     }
 

@@ -25,6 +25,9 @@ class ConnectorSettings:
     grace_seconds: float = 5.0
 
 
+# What this release's connectors reach, as the fleet page names it.
+CAPABILITIES = ("local", "http")
+
 _lock = threading.Lock()
 _settings = ConnectorSettings()
 _warden = Warden()

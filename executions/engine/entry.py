@@ -13,7 +13,7 @@ import psycopg
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
-from executions.connectors.registry import configure_connectors, worker_warden
+from executions.connectors.registry import CAPABILITIES, configure_connectors, worker_warden
 from executions.connectors.warden import WardenLost
 from executions.engine.ledger import LeaseLost, Ledger
 from executions.engine.moves import dead_record
@@ -47,7 +47,11 @@ class Engine:
         self._connection: Connection | None = None
         self._shutting_down = False
 
-    def prepare(self, leases: Sequence[Lease]) -> list[Coroutine[Any, Any, None]]:
+    @staticmethod
+    def capabilities() -> Sequence[str]:
+        return CAPABILITIES
+
+    def prepare(self, leases: Sequence[Lease]) -> list[Coroutine[Any, Any, bool]]:
         """Load the executions of these leases, and look again whether their requesters may still do this.
 
         Raises psycopg.Error or DatabaseError when the database cannot be reached.
@@ -63,11 +67,11 @@ class Engine:
         # One of them is bad. Each for itself, then, so that it harms no other.
         return [coroutine for lease in leases for coroutine in self.prepare([lease])]
 
-    def _prepare(self, leases: Sequence[Lease]) -> list[Coroutine[Any, Any, None]]:
+    def _prepare(self, leases: Sequence[Lease]) -> list[Coroutine[Any, Any, bool]]:
         loaded = self._load([lease.execution_id for lease in leases])
         states = [state for state in loaded.values() if isinstance(state, ExecutionState)]
         allowed = dict(zip((state.id for state in states), self._still_allowed(states), strict=True))
-        begun: list[Coroutine[Any, Any, None]] = []
+        begun: list[Coroutine[Any, Any, bool]] = []
         for lease in leases:
             state = loaded[lease.execution_id]
             if isinstance(state, ExecutionState):
@@ -100,13 +104,13 @@ class Engine:
         await self._ledger.close()
         self._warden.close()
 
-    async def _run(self, run: ExecutionRun) -> None:
+    async def _run(self, run: ExecutionRun) -> bool:
         execution_id = run.state.id
         self._runs[execution_id] = run
         if self._shutting_down:
             run.control.shut_down()
         try:
-            await run.run()
+            return await run.run()
         except WardenLost:
             # Without its warden this process could leave commands behind. It ends, and another takes its place.
             log.critical("The warden is gone: this worker stops what it runs and ends.")
@@ -116,11 +120,12 @@ class Engine:
             if self._runs.get(execution_id) is run:
                 del self._runs[execution_id]
 
-    async def _bury(self, lease: Lease, error: Exception) -> None:
+    async def _bury(self, lease: Lease, error: Exception) -> bool:
         """An execution that cannot even be loaded harms no other: it goes to the DLQ."""
         reason = f"It could not be loaded: {type(error).__name__}: {error}"
         with contextlib.suppress(LeaseLost):
             await self._ledger.commit(dead_record(lease, DeadReason.ENGINE_ERROR, reason, self._actor))
+        return False
 
     def _load(self, execution_ids: list[int]) -> dict[int, ExecutionState | Exception]:
         answers: dict[int, ExecutionState | Exception] = {

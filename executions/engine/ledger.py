@@ -21,6 +21,7 @@ from django.conf import settings
 
 from executions.states import ExecutionStatus
 from queueing.connections import connect
+from queueing.fingerprint import fingerprint_of, pattern_of
 from queueing.queue import Connection
 
 log = logging.getLogger(__name__)
@@ -362,6 +363,8 @@ def operations_of(merged: dict[int, Record]) -> dict[str, list[dict[str, Any]]]:
                 row["delay"], row["give_back"] = record.delay, record.give_back
             elif record.end == "dead":
                 row["dead_reason"] = record.dead_reason
+                row["pattern"] = pattern_of(record.reason or "")
+                row["fingerprint"] = fingerprint_of(record.dead_reason or "", row["pattern"])
         executions.append(row)
         steps += record.steps
         targets += record.targets

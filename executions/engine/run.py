@@ -40,7 +40,7 @@ LOST = Verdict(
 class ExecutionRun:
     """Made by the engine for each lease; `run` is its whole life."""
 
-    __slots__ = ("_actor", "_allowed", "_ledger", "_moves", "_steps", "control", "lease", "state")
+    __slots__ = ("_actor", "_allowed", "_ledger", "_moves", "_steps", "_went_well", "control", "lease", "state")
 
     def __init__(self, state: ExecutionState, lease: Lease, ledger: Ledger, actor: str, allowed: bool) -> None:
         self.state = state
@@ -49,15 +49,20 @@ class ExecutionRun:
         self._ledger = ledger
         self._actor = actor
         self._allowed = allowed
+        self._went_well = True  # so does an execution that was handed back, or lost: how it ends, another says
         self._moves = Moves(state.id, lease.token, actor)
         self._steps = StepRunner(state, lease.token, ledger, self._moves, self.control)
 
-    async def run(self) -> None:
-        """Run to a durable end, or until the lease is lost. Raises WardenLost."""
+    async def run(self) -> bool:
+        """Run to a durable end, or until the lease is lost; return False when it ended without success.
+
+        Raises WardenLost.
+        """
         try:
             await self._live_or_ask_for_help()
         except LeaseLost:
             self.control.stop("lease_lost")
+        return self._went_well
 
     async def _live_or_ask_for_help(self) -> None:
         try:
@@ -201,6 +206,7 @@ class ExecutionRun:
 
     async def _finish(self, record: Record, ending: Ending) -> None:
         """Write a final status: from running, or from cancelling should a cancel have come in this moment."""
+        self._went_well = ending.status in (E.SUCCEEDED, E.CANCELLED)
         record.status = ending.status
         record.from_statuses = [status for status in sources_of(ending.status) if status in LEASED]
         record.reason, record.error_code, record.end = ending.reason, ending.error_code, "finish"
@@ -248,6 +254,7 @@ class ExecutionRun:
 
     async def _dead(self, why: DeadReason, reason: str) -> None:
         """Put it into the DLQ. What was handed over before and may be refused must not keep it from getting there."""
+        self._went_well = False
         try:
             await self._ledger.commit(dead_record(self.lease, why, reason, self._actor))
         except WrongState:

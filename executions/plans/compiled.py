@@ -80,11 +80,16 @@ class StoredStep(TypedDict):
 
 
 class StoredPlan(TypedDict):
-    """The plan as it is stored and shown. `not_checked` lists, as sentences, what nobody evaluates."""
+    """The plan as it is stored and shown. `not_checked` lists, as sentences, what nobody evaluates.
+
+    pool, region: which workers it is for; an empty region is any.
+    """
 
     title: str
     environment: str | None
     labels: dict[str, str]
+    pool: str
+    region: str
     version: int
     steps: list[StoredStep]
     rollback_plan: list[object]

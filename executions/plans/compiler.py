@@ -26,6 +26,7 @@ from executions.plans.problems import Code, Problems, refuse, shown
 from executions.plans.queries import Queries
 from executions.plans.reading import SIZE_FIX, read
 from executions.plans.references import ReferenceChecker
+from executions.plans.routing import Routing, routing_of
 from executions.plans.secret_values import SecretReference
 from executions.plans.steps import Draft, read_step
 from executions.plans.targets import TargetResolver
@@ -64,9 +65,10 @@ def compile_plan(
     references = ReferenceChecker(drafts, queries, graph, problems)
     for place, draft in enumerate(drafts):
         references.check(place, draft)
+    routing = routing_of(about.labels, resolver.assets.values(), problems)
     if problems or graph is None:
         raise problems.refuse()
-    return _assemble(about, drafts, graph, resolver.assets)
+    return _assemble(about, routing, drafts, graph, resolver.assets)
 
 
 def _steps_of(plan: Mapping[str, object], is_plan: bool, limits: PlanLimits) -> list[object]:
@@ -118,7 +120,9 @@ def _check_rollbacks(drafts: list[Draft], problems: Problems) -> None:
             )
 
 
-def _assemble(about: About, drafts: list[Draft], graph: Graph, assets: dict[int, InventoryAsset]) -> CompiledPlan:
+def _assemble(
+    about: About, routing: Routing, drafts: list[Draft], graph: Graph, assets: dict[int, InventoryAsset]
+) -> CompiledPlan:
     steps = [_stored_step(place, drafts, graph) for place in range(len(drafts))]
     seconds = [step["estimated_duration"] * _rounds(step) for step in steps]
     uses = _uses(drafts, assets)
@@ -129,6 +133,8 @@ def _assemble(about: About, drafts: list[Draft], graph: Graph, assets: dict[int,
         "title": title,
         "environment": about.environment,
         "labels": about.labels,
+        "pool": routing.pool,
+        "region": routing.region,
         "version": 1,
         "steps": steps,
         "rollback_plan": about.rollback_plan,

@@ -75,6 +75,9 @@ def entry_of(execution: Execution) -> dict[str, object]:
         "priority": execution.priority,
         "not_before": execution.not_before.isoformat() if execution.not_before else None,
         "max_attempts": execution.max_attempts,
+        # A plan of an earlier release names neither.
+        "pool": execution.plan.document.get("pool"),
+        "region": execution.plan.document.get("region"),
         "locks": [{"asset_id": asset_id, "exclusive": exclusive} for asset_id, exclusive in sorted(locks.items())],
     }
 

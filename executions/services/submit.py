@@ -231,6 +231,8 @@ def _request(number: int, submission: Submission, plan: CompiledPlan, planning: 
         "not_before": submission.not_before.isoformat() if submission.not_before else None,
         "key": _key(submission, plan, by),
         "request_hash": plan.hash,
+        "pool": plan.document["pool"],
+        "region": plan.document["region"],
         "document": plan.document,
         **_decided(decision),
     }

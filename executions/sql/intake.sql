@@ -4,7 +4,7 @@
 -- p_requests: [{"n": its number in the call, "tenant_id", "actor_id", "actor": name for events, "parent_id", "title",
 --   "status": "queued" or "pending_approval", "plan_hash", "action_class", "sla_class", "approval_level", "priority",
 --   "environment", "reason", "tags": [..], "trace_id", "not_before", "execution_seconds", "step_seconds",
---   "approval_seconds", "max_attempts", "key": idempotency key or null, "request_hash", "locks": [{"asset_id",
+--   "approval_seconds", "max_attempts", "pool", "region", "key": idempotency key or null, "request_hash", "locks": [{"asset_id",
 --   "exclusive"}], "document": the compiled plan}]; no key twice.
 -- Returns [{"n", "id", "replay", "conflict", "status", "approval_level", "sla_class"}]: replay = the key was answered
 -- before with this execution; conflict = it was, for another request.
@@ -79,11 +79,13 @@ BEGIN
         PERFORM executions_insert(p_requests, v_ids);
         SELECT jsonb_agg(jsonb_build_object(
                    'execution_id', v_ids[r.place], 'tenant_id', r.tenant_id, 'priority', r.priority,
-                   'not_before', r.not_before, 'max_attempts', r.max_attempts, 'locks', r.locks))
+                   'not_before', r.not_before, 'max_attempts', r.max_attempts, 'pool', r.pool, 'region', r.region,
+                   'locks', r.locks))
           INTO v_entries
           FROM ROWS FROM (jsonb_to_recordset(p_requests) AS (
-                   tenant_id bigint, priority integer, not_before text, max_attempts integer, locks jsonb, status text))
-               WITH ORDINALITY AS r(tenant_id, priority, not_before, max_attempts, locks, status, place)
+                   tenant_id bigint, priority integer, not_before text, max_attempts integer, pool text, region text,
+                   locks jsonb, status text))
+               WITH ORDINALITY AS r(tenant_id, priority, not_before, max_attempts, pool, region, locks, status, place)
          WHERE r.status = 'queued' AND v_ids[r.place] IS NOT NULL;
         IF v_entries IS NOT NULL THEN
             PERFORM queue_enqueue(v_entries, p_ageing);

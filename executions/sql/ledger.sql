@@ -3,7 +3,7 @@
 -- p_ops: {
 --   "executions": [{"id", "token", "n": how many events and chunks follow for it, "status": new or null,
 --       "from": [statuses it may have] or null, "reason", "error_code", "start": bool, "end": null | "finish" | "return" |
---       "dead", "delay": seconds, "give_back": bool, "dead_reason", "attempts"}],
+--       "dead", "delay": seconds, "give_back": bool, "dead_reason", "pattern", "fingerprint"}],
 --   "steps":   [{"id", "execution_id", "from", "to", "error_code", "error"}],
 --   "targets": [{"id", "execution_id", "from", "to", "attempt", "exit_code", "error_code", "error", "stop_confirmed",
 --                "stdout_bytes", "stderr_bytes", "truncated", "stdout", "data"}],
@@ -26,6 +26,7 @@ DECLARE
     v_ids bigint[];
     v_return jsonb;
     v_now timestamptz;
+    v_dead boolean;
 BEGIN
     PERFORM FROM queueing_queueentry
       WHERE execution_id IN (SELECT (o ->> 'id')::bigint FROM jsonb_array_elements(p_ops -> 'executions') o)
@@ -135,16 +136,26 @@ BEGIN
     -- Ways out of the queue, in this same transaction: a final status, free locks and a closed entry are one fact.
     SELECT array_agg(o.id) FILTER (WHERE o."end" IN ('finish', 'dead')),
            jsonb_agg(jsonb_build_object('execution_id', o.id, 'delay_seconds', coalesce(o.delay, 0),
-                                        'give_back', coalesce(o.give_back, false))) FILTER (WHERE o."end" = 'return')
-      INTO v_ids, v_return
+                                        'give_back', coalesce(o.give_back, false), 'end', 'handed_back',
+                                        'error', o.reason)) FILTER (WHERE o."end" = 'return'),
+           bool_or(o."end" = 'dead')
+      INTO v_ids, v_return, v_dead
       FROM jsonb_to_recordset(v_ops -> 'executions')
-           AS o(id bigint, "end" text, delay double precision, give_back boolean)
+           AS o(id bigint, "end" text, delay double precision, give_back boolean, reason text)
      WHERE o."end" IS NOT NULL;
-    IF v_ids IS NOT NULL THEN
-        INSERT INTO queueing_deadletter (execution_id, tenant_id, reason, error, attempts)
-        SELECT o.id, q.tenant_id, o.dead_reason, coalesce(o.reason, ''), q.attempt
-          FROM jsonb_to_recordset(v_ops -> 'executions') AS o(id bigint, "end" text, dead_reason text, reason text)
+    IF v_dead THEN
+        INSERT INTO queueing_deadletter (execution_id, tenant_id, reason, error, pattern, fingerprint, attempts)
+        SELECT o.id, q.tenant_id, o.dead_reason, coalesce(o.reason, ''), coalesce(o.pattern, ''),
+               coalesce(o.fingerprint, ''), q.attempt
+          FROM jsonb_to_recordset(v_ops -> 'executions')
+               AS o(id bigint, "end" text, dead_reason text, reason text, pattern text, fingerprint text)
           JOIN queueing_queueentry q ON q.execution_id = o.id WHERE o."end" = 'dead';
+        PERFORM queue_keep_attempts((
+            SELECT jsonb_agg(jsonb_build_object('execution_id', o.id, 'end', 'dead', 'error', o.reason))
+              FROM jsonb_to_recordset(v_ops -> 'executions') AS o(id bigint, "end" text, reason text)
+             WHERE o."end" = 'dead'));
+    END IF;
+    IF v_ids IS NOT NULL THEN
         -- Failed, cancelled and the like let the same request be submitted again.
         UPDATE safety_idempotencykey k SET blocks_until = to_timestamp(0)
           FROM jsonb_to_recordset(v_ops -> 'executions') AS o(id bigint, "end" text, status text)

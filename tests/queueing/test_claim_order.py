@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -118,10 +119,12 @@ def test_a_draining_queue_hands_out_nothing_until_it_is_resumed(connection: Conn
     assert claim_ids(connection, worker) == [1]
 
 
-@pytest.mark.parametrize("state", ["draining", "stopped", "lost"])
-def test_a_worker_that_is_not_active_is_given_nothing(connection: Connection, worker: int, state: str) -> None:
+@pytest.mark.parametrize("fields", [{"draining": True}, {"state": "stopping"}, {"state": "stopped"}, {"state": "lost"}])
+def test_a_worker_that_is_not_active_is_given_nothing(
+    connection: Connection, worker: int, fields: dict[str, Any]
+) -> None:
     enqueue(entry(1))
-    Worker.objects.filter(pk=worker).update(state=state)
+    Worker.objects.filter(pk=worker).update(**fields)
     assert claim_ids(connection, worker) == []
     assert claim_ids(connection, worker + 1000) == [], "nor is one that is not registered"
     assert claim_ids(connection, new_worker()) == [1]

@@ -36,11 +36,26 @@ def long_queue(connection: Connection) -> Connection:
 
 
 def looking_statement() -> str:
-    """The statement of queue_claim that finds entries, as it stands in its source."""
-    body = SOURCE.read_text().split("FUNCTION queue_claim", 1)[1]
-    found = re.search(r"INTO v_ids FROM \((.*?)\) ready;", body, re.DOTALL)
+    """The statement of queue_look that finds the entries of one line, as it stands in its source."""
+    body = SOURCE.read_text().split("FUNCTION queue_look", 1)[1]
+    found = re.search(r"INTO v_more FROM \((.*?)\) ready;", body, re.DOTALL)
     assert found is not None
-    return found[1].replace("p_limit", "10")
+    statement = found[1]
+    for name, value in {
+        "v_head.pool": "'default'", "v_head.region": "''", "v_head.tenant_id": "1", "v_ids": "'{}'::bigint[]",
+        "least(v_head.share, v_left)": "10",
+    }.items():  # fmt: skip
+        assert name in statement
+        statement = statement.replace(name, value)
+    return statement
+
+
+def heads_statement() -> str:
+    """The statement of queue_look that finds the first entry of every line."""
+    body = SOURCE.read_text().split("FUNCTION queue_look", 1)[1]
+    found = re.search(r"(WITH RECURSIVE head AS \(.*?)\), served AS", body, re.DOTALL)
+    assert found is not None
+    return found[1] + ") SELECT * FROM head"
 
 
 def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
@@ -51,10 +66,23 @@ def test_the_claim_finds_entries_by_the_index_of_what_is_ready(long_queue: Conne
     row = long_queue.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {looking_statement()}").fetchone()
     assert row is not None
     plan = nodes(row[0][0]["Plan"])
-    assert {node["Index Name"] for node in plan if "Index Name" in node} == {"entry_ready"}
+    assert {node["Index Name"] for node in plan if "Index Name" in node} == {"entry_line"}
     assert not [node for node in plan if node["Node Type"] in ("Sort", "Seq Scan", "Incremental Sort")]
     assert max(node["Actual Rows"] for node in plan) <= 10
     assert plan[0]["Shared Hit Blocks"] + plan[0]["Shared Read Blocks"] < 60
+
+
+def test_the_first_of_every_line_is_found_by_one_look_for_each(long_queue: Connection) -> None:
+    long_queue.execute("UPDATE queueing_queueentry SET tenant_id = 1 + execution_id / 2 % 5 WHERE state = 'ready'")
+    long_queue.execute("ANALYZE queueing_queueentry")
+    row = long_queue.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {heads_statement()}").fetchone()
+    assert row is not None
+    plan = nodes(row[0][0]["Plan"])
+    assert plan[0]["Actual Rows"] == 5
+    assert {node["Index Name"] for node in plan if "Index Name" in node} == {"entry_line"}
+    assert not [node for node in plan if node["Node Type"] in ("Sort", "Seq Scan", "Incremental Sort")]
+    read = [node for node in plan if "Index Name" in node]
+    assert sum(node["Actual Rows"] * node["Actual Loops"] for node in read) <= 6
 
 
 def test_a_whole_claim_reads_little_of_a_long_queue(long_queue: Connection, worker: int) -> None:

@@ -16,7 +16,7 @@ from queueing import queue
 from queueing.connections import connect
 from queueing.heart import Heart
 from queueing.models import QueueEntry, Worker
-from queueing.queue import Renewal
+from queueing.queue import Figures, Renewal
 from tests.installations import wait_until
 from tests.queueing.lines import LEASE, enqueue, entry, expire_leases, new_worker, several
 
@@ -37,13 +37,21 @@ class Body:
     wishes: dict[int, str] = field(default_factory=dict)
     fenced_at: float | None = None
     why: str = ""
+    blameless: bool = False
     ended: threading.Event = field(default_factory=threading.Event)
 
     def leases(self) -> Sequence[int]:
         return list(self.held)
 
-    def counters(self) -> tuple[int, int, int]:
-        return len(self.held), 7, 1000
+    def figures(self) -> Figures:
+        return {
+            "running": len(self.held),
+            "finished": 7,
+            "failed": 2,
+            "rss_bytes": 1000,
+            "loop_lag_ms": 3,
+            "renewal_ms": 0,
+        }
 
     def loop_turned_at(self) -> float:
         return time.monotonic() if self.turns else self.turned_at
@@ -54,10 +62,11 @@ class Body:
     def renewed(self, asked_for: Sequence[int], renewal: Renewal) -> None:
         self.renewals.append((list(asked_for), renewal))
 
-    def cancel_wished(self, wishes: dict[int, str]) -> None:
-        self.wishes.update(wishes)
+    def wished(self, wishes: queue.Wishes) -> None:
+        self.wishes.update(wishes.cancel)
 
-    def fence(self, why: str) -> None:
+    def fence(self, why: str, *, blameless: bool = False) -> None:
+        self.blameless = blameless
         self.fenced_at, self.why = time.monotonic(), why
         self.ended.set()
 
@@ -95,7 +104,7 @@ def test_a_heart_renews_what_is_held_and_tells_what_is_lost() -> None:
     assert body.fenced_at is None
     row = Worker.objects.get(pk=worker)
     assert row.last_beat_at >= began
-    assert (row.running, row.finished) == (2, 7)
+    assert (row.running, row.finished, row.failed, row.loop_lag_ms) == (2, 7, 2, 3)
 
 
 def test_the_right_to_act_ends_before_the_lease_does() -> None:
@@ -170,7 +179,7 @@ def test_renewals_and_the_ledgers_guard_never_block_each_other() -> None:
     def renew() -> None:
         with connect("test") as connection:
             while not over.is_set():
-                queue.renew(connection, worker, ids[::-1], LEASE, running=0, finished=0, rss_bytes=0)
+                queue.renew(connection, worker, ids[::-1], LEASE, Body().figures())
                 rounds["renew"] += 1
 
     def guard() -> None:

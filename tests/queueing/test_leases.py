@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from queueing import queue
-from queueing.models import QueueEntry, Worker
+from queueing import fleet, queue
+from queueing.models import Attempt, QueueEntry, Worker
 from queueing.queue import Connection
 from tests.queueing.lines import (
     LEASE,
@@ -18,6 +18,7 @@ from tests.queueing.lines import (
     enqueue,
     entry,
     expire_leases,
+    finish,
     give_back,
     move_back,
     new_worker,
@@ -28,8 +29,15 @@ pytestmark = [pytest.mark.django_db]
 
 
 def renew(connection: Connection, worker: int, *execution_ids: int, **counters: int) -> queue.Renewal:
-    values = {"running": 0, "finished": 0, "rss_bytes": 0, **counters}
-    return queue.renew(connection, worker, execution_ids, LEASE, **values)
+    figures: queue.Figures = {
+        "running": counters.get("running", 0),
+        "finished": counters.get("finished", 0),
+        "failed": counters.get("failed", 0),
+        "rss_bytes": counters.get("rss_bytes", 0),
+        "loop_lag_ms": 4,
+        "renewal_ms": 5,
+    }
+    return queue.renew(connection, worker, execution_ids, LEASE, figures)
 
 
 def end_of_lease(execution_id: int) -> float:
@@ -80,25 +88,30 @@ def test_a_renewal_beats_and_brings_back_wishes_and_state(connection: Connection
     Worker.objects.filter(pk=worker).update(last_beat_at=timezone.now() - timedelta(hours=1))
     assert queue.ask_to_cancel(1, "user:a: first") == 1
     assert queue.ask_to_cancel(1, "user:b: second") == 0, "the first wish stays"
-    renewal = renew(connection, worker, 1, 2, running=2, finished=40, rss_bytes=1000)
+    renewal = renew(connection, worker, 1, 2, running=2, finished=40, failed=3, rss_bytes=1000)
     assert renewal.cancel == {1: "user:a: first"}
     assert renewal.held == {1, 2}
     assert renewal.state == "active"
-    assert queue.cancel_wishes(connection, worker) == {1: "user:a: first"}
+    assert queue.wishes(connection, worker).cancel == {1: "user:a: first"}
     row = Worker.objects.get(pk=worker)
-    assert (row.running, row.finished, row.rss_bytes) == (2, 40, 1000)
+    assert (row.running, row.finished, row.failed, row.rss_bytes) == (2, 40, 3, 1000)
+    assert (row.loop_lag_ms, row.renewal_ms) == (4, 5)
     assert timezone.now() - row.last_beat_at < timedelta(minutes=1)
-    Worker.objects.filter(pk=worker).update(state="draining")
+    Worker.objects.filter(pk=worker).update(draining=True)
     assert renew(connection, worker, 1).state == "draining"
+    assert queue.wishes(connection, worker).state == "draining"
+    Worker.objects.filter(pk=worker).update(state="stopping")
+    assert renew(connection, worker, 1).state == "stopping", "which draining is part of"
     Worker.objects.filter(pk=worker).update(state="lost", stopped_at=timezone.now())
     assert renew(connection, worker, 1).state is None
+    assert queue.wishes(connection, worker) == queue.Wishes({}, None)
 
 
 def test_nobody_can_be_asked_to_cancel_what_no_worker_has(connection: Connection, worker: int) -> None:
     enqueue(entry(1))
     assert queue.ask_to_cancel(1, "user:a") == 0
     assert queue.ask_to_cancel(99, "user:a") == 0
-    assert queue.cancel_wishes(connection, worker) == {}
+    assert queue.wishes(connection, worker).cancel == {}
 
 
 def test_only_leases_that_ran_out_are_taken_away(connection: Connection, worker: int) -> None:
@@ -155,3 +168,49 @@ def test_what_comes_back_after_trouble_does_not_go_before_newer_work(connection:
     QueueEntry.objects.filter(pk=2).update(place=QueueEntry.objects.get(pk=1).place - timedelta(microseconds=1))
     assert queue.promote(connection) == 1
     assert claim_ids(connection, worker) == [2, 1]
+
+
+def test_a_revoked_lease_is_renewed_for_a_while_and_then_no_more(connection: Connection, worker: int) -> None:
+    enqueue(entry(1, 7), entry(2, 7))
+    assert claim_ids(connection, worker) == [1]
+    assert queue.revoke(1, "user:op: stuck") is True
+    assert queue.revoke(2, "user:op: stuck") is False, "it is not leased"
+    renewal = renew(connection, worker, 1)
+    assert renewal.held == {1}, "its worker has a moment to let go in order"
+    assert renewal.cancel == {1: "user:op: stuck"}
+    QueueEntry.objects.filter(pk=1).update(revoked_at=timezone.now() - LEASE / 2)
+    assert renew(connection, worker, 1).held == frozenset()
+    assert claim_ids(connection, new_worker()) == [], "until the lease runs out nobody else has the lock"
+    expire_leases(1)
+    assert queue.reap(connection) == [1]
+    assert claim_ids(connection, new_worker()) == [2]
+    move_back(3600, 1)
+    queue.promote(connection)
+    assert QueueEntry.objects.get(pk=1).revoked_at is None, "or its next lease could not be renewed"
+
+
+@pytest.mark.parametrize(("blamed", "end", "losses"), [(True, "worker_died", 1), (False, "lease_expired", 0)])
+def test_an_attempt_that_ended_with_its_worker_is_kept_as_it_was(
+    connection: Connection, worker: int, blamed: bool, end: str, losses: int
+) -> None:
+    enqueue(entry(1))
+    lease = claim_one(connection, worker)
+    fleet.strike_off(connection, worker, "Its process ended without a word.", blamed=blamed)
+    expire_leases(1)
+    assert queue.reap(connection) == [1]
+    row = Worker.objects.get(pk=worker)
+    kept = Attempt.objects.get()
+    assert (kept.execution_id, kept.number, kept.token, kept.worker_id) == (1, 1, lease.token, worker)
+    assert (kept.worker, kept.end, kept.error) == (f"host/{row.pid}", end, "Its process ended without a word.")
+    assert kept.leased_at < kept.ended_at
+    assert QueueEntry.objects.get(pk=1).losses == losses
+
+
+def test_an_attempt_that_was_handed_back_is_kept_and_one_that_finished_is_not(
+    connection: Connection, worker: int
+) -> None:
+    enqueue(entry(1), entry(2))
+    assert claim_ids(connection, worker) == [1, 2]
+    give_back(connection, 1)
+    finish(connection, 2)
+    assert list(Attempt.objects.values_list("execution_id", "number", "end")) == [(1, 1, "handed_back")]

@@ -12,12 +12,15 @@ import sys
 import tempfile
 import time
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from queueing import fleet, worker
+from queueing.connections import connect
 
 if TYPE_CHECKING:
     from django_q.cluster import Cluster
@@ -41,7 +44,8 @@ class Command(BaseCommand):
             prog_name,
             subcommand,
             formatter_class=argparse.RawDescriptionHelpFormatter,
-            epilog="example:\n  WORKER_PROCESSES=4 WORKER_CONCURRENCY=200 manage.py worker\n",
+            epilog="examples:\n  WORKER_PROCESSES=4 WORKER_CONCURRENCY=200 manage.py worker\n"
+            "  WORKER_POOLS=default,heavy WORKER_REGIONS=eu-2 manage.py worker\n",
             **kwargs,
         )
 
@@ -57,8 +61,14 @@ class Command(BaseCommand):
         )
         self.stdout.flush()
         with tempfile.NamedTemporaryFile(prefix="opsconductor-at-work-") as at_work:
-            os.environ[worker.AT_WORK_VARIABLE] = at_work.name
-            self._keep_running(Cluster, at_work.fileno())
+            os.environ[fleet.AT_WORK_VARIABLE] = at_work.name
+            try:
+                self._keep_running(Cluster, at_work.fileno())
+            finally:
+                with contextlib.suppress(psycopg.Error), contextlib.closing(connect("register")) as connection:
+                    fleet.close_cluster(connection)
+                for words in Path(at_work.name).parent.glob(f"{Path(at_work.name).name}.*"):
+                    words.unlink(missing_ok=True)
         self.stdout.write("All workers have stopped.")
 
     def _keep_running(self, cluster_class: type[Cluster], at_work: int) -> None:

@@ -91,7 +91,7 @@ def test_what_is_leased_is_asked_to_stop_once(alice: User, worker: FakeWorker) -
     assert QueueEntry.objects.get(pk=one).cancel_reason == "user:alice: stop it"
     assert cancel(one, by=make_user("op", "operator"), reason="me too") == "cancelling"
     assert kinds(one) == ["execution.submitted", "execution.cancelling"]
-    assert queue.cancel_wishes(worker.connection, worker.id) == {one: "user:alice: stop it"}
+    assert queue.wishes(worker.connection, worker.id).cancel == {one: "user:alice: stop it"}
     assert worker.start(lease)
     assert status_of(one) == "cancelling", "the start that was under way does not undo it"
     assert worker.finish(lease, "cancelled", steps="skipped")
