@@ -1,6 +1,7 @@
 # make demo [ONCE=1]   everything on this machine: sets up, starts, runs a plan, shows its page (ONCE=1: ends with its status)
 # make serve           web and workers (PORT=8000, BIND=127.0.0.1); data under VAR_DIR (default var/)
 # make test            lint, then all tests        make lint / make format / make bench
+# make chaos           10,000 executions under faults, then every promise checked (SEED, EXECUTIONS, MINUTES, HOSTS, PAUSE)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -15,7 +16,7 @@ DEVELOPMENT := $(VENV)/.development-installed
 # Checks import the settings, but need no database: this one is never contacted.
 UNCONNECTED := env -u SECRET_KEY_FILE -u DATABASE_URL_FILE DATABASE_URL=postgresql:///unconnected SECRET_KEY=only-for-checks-that-contact-nothing
 
-.PHONY: help demo serve test lint format bench
+.PHONY: help demo serve test lint format bench chaos
 
 help:
 	@sed -n '/^# make/s/^# //p' Makefile
@@ -64,3 +65,7 @@ format: $(DEVELOPMENT)
 
 bench: $(RUNTIME)
 	$(PYTHON) -m benchmarks $(ARGS)
+
+chaos: $(DEVELOPMENT)
+	$(PYTHON) -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(EXECUTIONS),--executions $(EXECUTIONS)) \
+		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(HOSTS),--hosts $(HOSTS)) $(if $(PAUSE),--pause $(PAUSE)) $(ARGS)

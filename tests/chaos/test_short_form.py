@@ -1,0 +1,30 @@
+"""The chaos suite's short form: the same program as `make chaos`, with a small load and a dense schedule."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.installations import PROJECT, clean_environment
+
+SEEDS = (20,)
+LOAD = ("--executions", "90", "--minutes", "0.3", "--hosts", "2", "--pause", "0.4")
+
+
+@pytest.mark.timeout(420)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_promise_is_kept_under_a_schedule_of_faults(seed: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.chaos", "--seed", str(seed), *LOAD],
+        cwd=PROJECT,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    print(done.stdout)  # shown when it fails: the seed, the faults, what was broken
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert "accounted for: 90 of 90; left in the queue: 0; locks left: 0" in done.stdout
