@@ -6,6 +6,21 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from opsconductor.environment import ConfigError
 
+# How soon each side notices that the other is gone without a word: a host that died, a network that swallows packets.
+# TCP alone takes a quarter of an hour, or two hours when it has nothing to send; so long the client would hang, and the
+# server would keep the locks of what it never heard the end of. The URL may say otherwise; a Unix socket needs none.
+CLIENT_SIDE = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    # Keepalives are not sent while something that was sent is not acknowledged: this is for that case, in ms.
+    "tcp_user_timeout": 11_000,
+}
+SERVER_SIDE = (
+    "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c tcp_user_timeout=11000"
+)
+
 
 def database_settings(url: str, var_dir: Path, *, pooled: bool) -> dict[str, Any]:
     """Return Django's settings of the one database; starts the embedded server when `url` is empty.
@@ -21,7 +36,9 @@ def database_settings(url: str, var_dir: Path, *, pooled: bool) -> dict[str, Any
     parts = urlsplit(url)
     if parts.scheme not in ("postgres", "postgresql"):
         raise ConfigError(f"DATABASE_URL must begin with postgresql://, not {parts.scheme or 'nothing'}://.")
-    options: dict[str, Any] = dict(parse_qsl(parts.query))
+    given = dict(parse_qsl(parts.query))
+    options: dict[str, Any] = {**CLIENT_SIDE, **given}
+    options["options"] = f"{SERVER_SIDE} {given.get('options', '')}".rstrip()
     host = options.pop("host", None) or parts.hostname or ""
     if pooled:
         options["pool"] = {"min_size": 0, "max_size": 20, "timeout": 10, "max_idle": 60}

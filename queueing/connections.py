@@ -7,7 +7,8 @@ from typing import Any
 import psycopg
 from django.conf import settings
 
-# A server that is gone is noticed by TCP well within a lease, and nothing that a worker asks of it takes this long.
+# Nothing that a worker asks of the server takes this long. A server that is gone is noticed by TCP: see
+# opsconductor/database.py, and so is a worker that is gone by the server.
 STATEMENT_TIMEOUT_MS = 15_000
 
 
@@ -26,13 +27,7 @@ def parameters(purpose: str) -> dict[str, Any]:
         **{name: value for name, value in given.items() if value},
         **options,
         "application_name": f"opsconductor {purpose}",
-        "connect_timeout": 5,
-        "keepalives_idle": 5,
-        "keepalives_interval": 2,
-        "keepalives_count": 3,
-        # Keepalives are not sent while something that was sent is not acknowledged: this is for that case, in ms.
-        "tcp_user_timeout": 11_000,
-        "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c timezone=UTC",
+        "options": f"{options.get('options', '')} -c statement_timeout={STATEMENT_TIMEOUT_MS} -c timezone=UTC",
     }
 
 
