@@ -36,7 +36,7 @@ class Workers:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
-        count = int({**self.environment, **settings}["WORKER_PROCESSES"])
+        count = int({**self.environment, **settings}.get("WORKER_PROCESSES", "2"))
         wait_until(lambda: len(self.pids()) >= count, what="the workers' registration")
 
     def pids(self) -> list[int]:
