@@ -52,7 +52,7 @@ TICK_SECONDS = 0.1
 
 # A worker that runs suspects has so many at once: few enough that those beside a poison one are few, many enough that a
 # hundred innocent ones are done soon. One on its last attempt runs alone.
-ISOLATION_SLOTS = 16
+ISOLATION_SLOTS = 8
 ISOLATION_IDLE_SECONDS = 10.0  # then it ends; the broker starts another when there is need
 
 EXIT_FENCED = 70
