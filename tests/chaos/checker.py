@@ -215,7 +215,7 @@ def evidence_or_nothing(history: History) -> Iterator[str]:
         for target in story.targets:
             where = f"{named(story)}, step {target.step.key} on {target.asset}"
             codes = {run.fence: run.code for run in runs_of(story, target)}
-            if target.status == "succeeded":
+            if target.status == "succeeded" and story.wanted.writes:
                 fence = succeeded_under.get(target.id)
                 if target.exit_code != 0 or codes.get(fence or 0) != 0:
                     yield f"{where}: succeeded under lease {fence} with exit code {target.exit_code}, evidence: {codes}"

@@ -26,14 +26,19 @@ EXIT_CODE = 3
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One execution of the load. `steps` maps a step's key to whether it may be run again."""
+    """One execution of the load.
+
+    steps   maps a step's key to whether it may be run again
+    writes  whether its steps write marks; False where they touch nothing
+    """
 
     number: int
     kind: str
     document: dict[str, Any]
     priority: int
     steps: dict[str, bool]
-    cancel_after_seconds: float | None
+    cancel_after_seconds: float | None = None
+    writes: bool = True
 
 
 @dataclass(frozen=True, slots=True)

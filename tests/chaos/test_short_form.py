@@ -10,7 +10,7 @@ import pytest
 from tests.installations import PROJECT, clean_environment
 
 SEEDS = (20,)
-LOAD = ("--executions", "90", "--minutes", "0.3", "--hosts", "2", "--pause", "0.4")
+LOAD = ("--executions", "90", "--minutes", "0.35", "--hosts", "2", "--pause", "0.3")
 
 
 @pytest.mark.timeout(420)
