@@ -6,6 +6,7 @@ and after that by services.py. Nothing else assigns a status.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from django.contrib.postgres.fields import ArrayField
@@ -104,6 +105,13 @@ class ExecutionQuerySet(models.QuerySet["Execution"]):
         return self.exclude(status__in=FINAL_EXECUTION)
 
 
+def removal_notice(events_pruned_at: datetime | None) -> str:
+    """Return `Execution.removal_notice`, for those who have only the time."""
+    if events_pruned_at is None:
+        return ""
+    return f"Events and output were removed on {events_pruned_at.astimezone(UTC):%Y-%m-%d} by retention."
+
+
 class Execution(models.Model):
     """One requested run of a plan against targets, by somebody."""
 
@@ -133,6 +141,9 @@ class Execution(models.Model):
     started_at = models.DateTimeField(null=True, blank=True)
     deadline_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
+    events_pruned_at = models.DateTimeField(
+        null=True, blank=True, help_text="When retention removed its events and output."
+    )
 
     objects = ExecutionQuerySet.as_manager()
 
@@ -157,6 +168,11 @@ class Execution(models.Model):
     @property
     def is_final(self) -> bool:
         return self.status in FINAL_EXECUTION
+
+    @property
+    def removal_notice(self) -> str:
+        """The sentence to show instead of events and output that retention has removed; empty while they are there."""
+        return removal_notice(self.events_pruned_at)
 
 
 class ExecutionPlan(models.Model):

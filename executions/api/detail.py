@@ -79,6 +79,7 @@ def summary(execution: Execution) -> dict[str, Any]:
         "started_at": began,
         "deadline_at": execution.deadline_at,
         "finished_at": ended,
+        "events_pruned_at": execution.events_pruned_at,
         "duration_seconds": (ended - began).total_seconds() if began and ended else None,
         "last_seq": execution.last_seq,
         "links": links(execution.pk),
@@ -110,6 +111,7 @@ def execution_state(execution: Execution) -> dict[str, Any]:
         for approval in execution.approvals.select_related("by").order_by("pk")
     ]
     state["errors"] = list(errors_of(execution, steps))
+    state["notice"] = execution.removal_notice or None
     state["steps"] = steps
     return state
 
@@ -151,7 +153,7 @@ def steps_of(execution: Execution) -> list[dict[str, Any]]:
     rows = list(StepTarget.objects.filter(execution_id=execution.pk).order_by("step_id", "position"))
     for row in rows:
         targets.setdefault(row.step_id, []).append(row)
-    output = _output_of(execution.pk, rows)
+    output = _output_of(execution.pk, rows) if execution.events_pruned_at is None else None
     return [
         {
             "id": step.key,
@@ -171,9 +173,11 @@ def steps_of(execution: Execution) -> list[dict[str, Any]]:
     ]
 
 
-def _target(row: StepTarget, output: dict[tuple[int, str], str]) -> dict[str, Any]:
-    stdout, stderr = output.get((row.pk, "stdout"), ""), output.get((row.pk, "stderr"), "")
-    printed = row.stdout_bytes + row.stderr_bytes
+def _target(row: StepTarget, output: dict[tuple[int, str], str] | None) -> dict[str, Any]:
+    """One target with the end of its output; `output` is None when retention has removed it."""
+    shown = output or {}
+    stdout, stderr = shown.get((row.pk, "stdout"), ""), shown.get((row.pk, "stderr"), "")
+    printed = row.stdout_bytes + row.stderr_bytes if output is not None else 0
     return {
         "target": row.name or None,
         "step_target": row.pk,

@@ -29,7 +29,7 @@ from executions.live.feed import DEFAULT_LIMIT, MAX_LIMIT, aread_page, read_page
 from executions.live.hub import hub
 from executions.live.shared_reads import SharedReads
 from executions.live.viewers import Viewer
-from executions.models import Execution
+from executions.models import Execution, removal_notice
 from executions.states import FINAL_EXECUTION
 
 logger = logging.getLogger(__name__)
@@ -64,6 +64,8 @@ class EventsView(ApiView):
         execution = one(request, execution_id)
         page = read_page(execution.pk, after, limit)
         cursor = page.items[-1]["seq"] if page.items else after
+        if execution.events_pruned_at is not None:
+            cursor = max(after, execution.last_seq)  # nobody has to ask for the rest again
         return answer(
             {
                 "results": page.items,
@@ -72,6 +74,7 @@ class EventsView(ApiView):
                 "last_seq": execution.last_seq,
                 "complete": execution.status in FINAL_EXECUTION and cursor >= execution.last_seq,
                 "next": _next(request, cursor) if page.more else None,
+                "notice": execution.removal_notice or None,
             }
         )
 
@@ -106,7 +109,7 @@ class OutputView(ApiView):
         execution = one(request, execution_id)
         wanted = wanted_of(execution.pk, query.text("step"), query.text("target"), streams)
         if "text" in formats or (not formats and _prefers_text(request)):
-            return _download(wanted, after, _unsent(request))
+            return _download(wanted, after, _unsent(request), execution.removal_notice)
         found, more = read_output(wanted, after, limit)
         cursor = found[-1]["seq"] if found else after
         return answer(
@@ -116,6 +119,7 @@ class OutputView(ApiView):
                 "next_after": cursor,
                 "complete": execution.status in FINAL_EXECUTION and not more,
                 "next": _next(request, cursor) if more else None,
+                "notice": execution.removal_notice or None,
             }
         )
 
@@ -129,7 +133,8 @@ class StreamView(ApiView):
         tag="executions",
         description="Each item of the series is one event: `id` is its `seq`, `data` the item as in .../events/. "
         "Begins after `Last-Event-ID` or `?after=`. A comment comes every 15 seconds when nothing else does. After the "
-        "last item of an ended execution: `event: end` with `{status, last_seq}`, and the stream closes.",
+        "last item of an ended execution: `event: end` with `{status, last_seq}`, and the stream closes. Items that "
+        "retention has removed are stood for by `event: removed` with `{last_seq, notice}`.",
         also={(200, "text/event-stream"): OpenApiTypes.STR},
         refuses=("not_found", "invalid_parameter", "invalid_header"),
         parameters=(_AFTER, parameter("Last-Event-ID", "The last `seq` that was got.", OpenApiTypes.INT, header=True)),
@@ -192,7 +197,11 @@ class Stream:
                 self.over = True
                 yield b"event: gone\ndata: {}\n\n"
                 return
-            if self.cursor < sight.last_seq:
+            if sight.pruned_at is not None and self.cursor < sight.last_seq:
+                self.cursor = sight.last_seq
+                data = {"last_seq": sight.last_seq, "notice": removal_notice(sight.pruned_at)}
+                yield b"event: removed\ndata: %s\n\n" % to_json(data)
+            elif self.cursor < sight.last_seq:
                 page = await aread_page(self.execution_id, self.cursor, READ_LIMIT)
                 for item in page.items:
                     self.cursor = item["seq"]
@@ -246,8 +255,15 @@ def _next(request: Request, cursor: int) -> str:
     return f"{request.path}?{urlencode({**given, 'after': cursor})}"
 
 
-def _download(wanted: Wanted, after: int, unsent_bytes: Callable[[], int]) -> StreamingHttpResponse:
-    response = StreamingHttpResponse(_text(wanted, after, unsent_bytes), content_type="text/plain; charset=utf-8")
+def _download(
+    wanted: Wanted, after: int, unsent_bytes: Callable[[], int], notice: str
+) -> StreamingHttpResponse | HttpResponse:
+    kind = "text/plain; charset=utf-8"
+    response = (
+        HttpResponse(f"{notice}\n", content_type=kind)
+        if notice
+        else StreamingHttpResponse(_text(wanted, after, unsent_bytes), content_type=kind)
+    )
     response.headers["Content-Disposition"] = f'attachment; filename="execution-{wanted.execution_id}.txt"'
     response.headers["Cache-Control"] = "no-store"
     return response

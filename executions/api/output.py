@@ -13,6 +13,7 @@ from executions.live.feed import MAX_TEXT
 from executions.models import StepTarget
 
 # Cut by size before any text is read (octet_length needs not unpack it); the first piece is kept whatever its size.
+# Nothing is read of what retention is just removing (see live/feed.py).
 # By the target's own index when few are wanted, by the execution's key otherwise: the planner chooses.
 PIECES = """
 WITH page AS MATERIALIZED (
@@ -22,6 +23,7 @@ WITH page AS MATERIALIZED (
 ), measured AS (
     SELECT seq, row_number() OVER (ORDER BY seq) AS position, sum(size) OVER (ORDER BY seq) AS total,
            count(*) OVER () AS found FROM page
+     WHERE NOT EXISTS (SELECT FROM executions_execution WHERE id = %(execution)s AND events_pruned_at IS NOT NULL)
 )
 SELECT c.seq, c.at, c.stream, c.text, c.step_target_id, m.found
   FROM measured m JOIN executions_outputchunk c ON c.execution_id = %(execution)s AND c.seq = m.seq

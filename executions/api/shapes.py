@@ -103,6 +103,7 @@ class ExecutionSummary(Shape):
     started_at: datetime | None
     deadline_at: datetime | None
     finished_at: datetime | None
+    events_pruned_at: datetime | None
     duration_seconds: float | None
     last_seq: int
     links: dict[str, str]
@@ -155,6 +156,7 @@ class ExecutionDetail(ExecutionSummary):
     time_limits: dict[str, int]
     approvals: list[dict[str, Any]]
     errors: list[ErrorEntry]
+    notice: str | None
     steps: list[StepState]
 
 
@@ -185,7 +187,10 @@ class FeedItem(Shape):
 
 
 class Feed(Shape):
-    """Events and output after a cursor. Ask again with `after=next_after`; `complete`: nothing will come any more."""
+    """Events and output after a cursor. Ask again with `after=next_after`; `complete`: nothing will come any more.
+
+    `notice` says that, and when, retention has removed them; it is null while they are there.
+    """
 
     results: list[FeedItem]
     more: bool
@@ -193,6 +198,7 @@ class Feed(Shape):
     last_seq: int
     complete: bool
     next: str | None
+    notice: str | None
 
 
 class OutputPiece(Shape):
@@ -213,6 +219,7 @@ class Output(Shape):
     next_after: int
     complete: bool
     next: str | None
+    notice: str | None
 
 
 class Status(Shape):

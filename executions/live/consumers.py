@@ -2,6 +2,7 @@
 
     /ws/executions/ID/?after=SEQ   every item of the feed as one JSON message, in order, without gap or repeat;
                                    {"kind": "caught_up", "seq": n} once, after what was there already;
+                                   {"kind": "removed", "seq": n, "notice": sentence} instead of what retention removed;
                                    {"kind": "end", "seq": n} after the last item of a finished execution, then 1000.
                                    With batch=1 a message is a JSON list of such items (an empty one: still here).
     /ws/executions/                {"changed": [ids]}: look again; the ids are the newest of those that moved.
@@ -25,6 +26,7 @@ from django.db import DatabaseError
 from executions.live.hub import hub
 from executions.live.shared_reads import SharedReads
 from executions.live.viewers import Viewer, avisible_of, identify, same_origin
+from executions.models import removal_notice
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +117,10 @@ class _Follower:
             if sight is None:
                 raise Closed(NOT_FOUND)
             more = False
-            if self.cursor < sight.last_seq:
+            if sight.pruned_at is not None and self.cursor < sight.last_seq:
+                self.cursor = sight.last_seq
+                await self._emit([self._mark("removed", notice=removal_notice(sight.pruned_at))])
+            elif self.cursor < sight.last_seq:
                 page = await reads.messages(self.execution_id, self.cursor, generation)
                 await self._emit(page.batches if self.batch else page.texts)
                 self.cursor, more = page.last_seq, page.more
@@ -144,8 +149,8 @@ class _Follower:
             waited += PAUSE_SECONDS
         await self.send({"type": "websocket.send", "text": text})
 
-    def _mark(self, kind: str) -> str:
-        mark = {"kind": kind, "seq": self.cursor}
+    def _mark(self, kind: str, **more: str) -> str:
+        mark = {"kind": kind, "seq": self.cursor, **more}
         return json.dumps([mark] if self.batch else mark)
 
 

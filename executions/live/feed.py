@@ -42,7 +42,8 @@ class FeedPage:
 
 # Both tables have (execution_id, seq) as their key: two index scans, merged, and cut before anything else is joined.
 # The size is taken first, without the text (octet_length needs not unpack it), and the text only of what is returned.
-# The cut by size keeps the first row whatever its size, so that reading always gets on.
+# The cut by size keeps the first row whatever its size, so that reading always gets on. What retention is just removing
+# is not read at all: its first rows go in the transaction that sets the mark, so nobody gets a series with a hole.
 READ = """
 WITH page AS MATERIALIZED (
     (SELECT seq, at, kind, actor, reason, data, NULL::bigint AS step_target_id, 0 AS size
@@ -55,6 +56,7 @@ WITH page AS MATERIALIZED (
     SELECT page.*, count(*) OVER () AS found, row_number() OVER (ORDER BY seq) AS position,
            sum(size) OVER (ORDER BY seq) AS total
       FROM page
+     WHERE NOT EXISTS (SELECT FROM executions_execution WHERE id = %(execution)s AND events_pruned_at IS NOT NULL)
 )
 SELECT m.seq, m.at, m.kind, m.actor, m.reason, m.data, m.step_target_id, chunk.stream, chunk.text, step.key,
        target.name, m.found
@@ -72,7 +74,8 @@ def read_page(execution_id: int, after: int = 0, limit: int = DEFAULT_LIMIT, *, 
     """Return the items of an execution with `seq` > `after`: at most `limit` of them, and `max_text` bytes of output.
 
     One statement, so one snapshot: numbers are given out under the lock of the execution's row, hence what is read has
-    no hole. Says nothing about who may see it: the caller has looked the execution up through what its user may see.
+    no hole. Empty when retention has removed them, or has begun to. Says nothing about who may see it: the caller has
+    looked the execution up through what its user may see.
     """
     limit = max(1, min(limit, MAX_LIMIT))
     with connection.cursor() as cursor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -35,6 +36,7 @@ class Sight:
 
     final: bool
     last_seq: int
+    pruned_at: datetime | None = None  # when retention removed what there was to read
 
 
 def same_origin(scope: Mapping[str, Any]) -> bool:
@@ -69,8 +71,9 @@ def look(viewer: Viewer, execution_id: int) -> Sight | None:
     user = _signed_in(viewer)
     if user is None:
         return None
-    row = Execution.objects.visible_to(user).filter(pk=execution_id).values_list("status", "last_seq").first()
-    return Sight(row[0] in FINAL_EXECUTION, row[1]) if row else None
+    rows = Execution.objects.visible_to(user).filter(pk=execution_id)
+    row = rows.values_list("status", "last_seq", "events_pruned_at").first()
+    return Sight(row[0] in FINAL_EXECUTION, row[1], row[2]) if row else None
 
 
 def visible_of(viewer: Viewer, ids: set[int] | None, *, limit: int) -> list[int] | None:

@@ -115,18 +115,21 @@ def feed(request: HttpRequest, execution_id: int) -> JsonResponse:
         return JsonResponse({"error": "after must be a whole number."}, status=400)
     answer = read_page(found.pk, int(after), FEED_LIMIT)
     last = answer.items[-1]["seq"] if answer.items else int(after)
-    ended = found.is_final and last >= found.last_seq
-    return JsonResponse({"items": answer.items, "more": answer.more, "ended": ended})
+    ended = found.is_final and (last >= found.last_seq or found.events_pruned_at is not None)
+    return JsonResponse({"items": answer.items, "more": answer.more, "ended": ended, "removed": found.removal_notice})
 
 
 @page
 @require_GET
-def log(request: HttpRequest, execution_id: int) -> StreamingHttpResponse:
+def log(request: HttpRequest, execution_id: int) -> HttpResponseBase:
     """The whole output as a text file; with `target` that of one host of one step."""
     found = visible(request, execution_id)
     wanted = request.GET.get("target", "")
     target = int(wanted) if wanted.isdecimal() and len(wanted) < 19 else None
-    response = StreamingHttpResponse(_lines(found.pk, target), content_type="text/plain; charset=utf-8")
+    kind = "text/plain; charset=utf-8"
+    response: HttpResponseBase = StreamingHttpResponse(_lines(found.pk, target), content_type=kind)
+    if found.removal_notice:
+        response = HttpResponse(f"{found.removal_notice}\n", content_type=kind)
     suffix = f"-{target}" if target else ""
     response["Content-Disposition"] = f'attachment; filename="execution-{found.pk}{suffix}.log"'
     return response

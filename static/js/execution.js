@@ -87,12 +87,13 @@ function tellState() {
   const upTo = feed.cursor.toLocaleString("en");
   let state = "loading";
   let text = `Loading, ${upTo} so far`;
-  if (feed.ended) [state, text] = ["complete", `Complete: everything up to #${upTo} is shown`];
+  if (feed.removed) [state, text] = ["complete", feed.removed];
+  else if (feed.ended) [state, text] = ["complete", `Complete: everything up to #${upTo} is shown`];
   else if (feed.state === "reconnecting") [state, text] = ["behind", `Shown up to #${upTo}; there may be more`];
   else if (feed.caughtUp) [state, text] = ["live", `Live, shown up to #${upTo}`];
   element.dataset.state = state;
   element.textContent = text;
-  log.say(feed.ended ? "Nothing was printed." : feed.caughtUp ? "Nothing has been printed yet." : "");
+  log.say(feed.removed || (feed.ended ? "Nothing was printed." : feed.caughtUp ? "Nothing has been printed yet." : ""));
 }
 
 // --- narrowing the log to a step or a host

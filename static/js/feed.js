@@ -7,7 +7,7 @@ const POLL_EVERY = 3000;
 export class Feed {
   /** onItems(items): the next ones; onState(state): connecting, live, reconnecting, polling, ended. */
   constructor({ id, onItems, onState }) {
-    Object.assign(this, { id, onItems, onState, cursor: 0, caughtUp: false, ended: false });
+    Object.assign(this, { id, onItems, onState, cursor: 0, caughtUp: false, ended: false, removed: "" });
     this.socket = new Socket({
       address: () => `/ws/executions/${id}/?after=${this.cursor}&batch=1`,
       onMessage: (items) => this.take(items),
@@ -21,6 +21,11 @@ export class Feed {
     for (const item of items) {
       if (item.kind === "caught_up") this.caughtUp = true;
       else if (item.kind === "end") this.ended = true;
+      else if (item.kind === "removed") {
+        // Retention has removed what comes after the cursor: the sentence stands for it.
+        this.removed = item.notice;
+        this.cursor = item.seq;
+      }
       else if (item.seq === this.cursor + 1) {
         this.cursor = item.seq;
         fresh.push(item);
@@ -68,8 +73,9 @@ export class Feed {
     try {
       const answer = await fetch(`/executions/${this.id}/feed/?after=${this.cursor}`, { redirect: "error" });
       if (answer.ok && this.polling) {
-        const { items, more, ended } = await answer.json();
+        const { items, more, ended, removed } = await answer.json();
         this.caughtUp = this.caughtUp || !more;
+        this.removed = removed;
         this.ended = ended;
         this.show("polling");
         this.take(items);

@@ -9,9 +9,11 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from executions.models import Execution, StepTarget
+from executions.retention import Pace, prune
 from safety.models import User
 from tests.executions.live.rows import make_execution, move, move_target, print_out
 from tests.executions.live.web import WebProcess
+from tests.executions.old_rows import old_execution
 
 pytestmark = [
     pytest.mark.browser,
@@ -203,3 +205,15 @@ def test_the_page_can_be_used_on_a_narrow_screen(open_page: OpenPage, alice: Use
         page.set_viewport_size({"width": width, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         expect(page.locator("button", has_text="Cancel").first).to_be_in_viewport()
+
+
+def test_a_log_that_retention_removed_says_so_instead_of_being_empty(open_page: OpenPage, alice: User) -> None:
+    execution = old_execution(alice, 100)
+    prune(Pace(pause_seconds=0))
+    execution.refresh_from_db()
+    page = open_page(f"/executions/{execution.pk}/")
+    expect(page.locator("#log-state")).to_have_text(execution.removal_notice)
+    expect(page.locator("#log .log-empty")).to_have_text(execution.removal_notice)
+    expect(page.locator("[data-live]")).to_have_attribute("data-live", "ended")
+    page.locator("#tab-audit").click()
+    expect(page.locator("#panel-audit [data-removed]")).to_have_text(execution.removal_notice)
