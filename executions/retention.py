@@ -3,7 +3,7 @@
     events and output      EVENT_RETENTION_DAYS after the end of their execution, which stays and says so
     whole executions       EXECUTION_RETENTION_DAYS after their end
     closed DLQ entries     the same time after they were closed
-    ended workers          WORKER_KEEP after their end
+    the fleet's history    ended workers and clusters, and decisions on their number, FLEET_KEEP after their time
     idempotency keys and sessions that have expired
 
 What has not ended, needs attention or has an open DLQ entry is never touched. There is no index on the end of an
@@ -32,7 +32,7 @@ from queueing import worker
 
 log = logging.getLogger(__name__)
 
-WORKER_KEEP = timedelta(days=30)
+FLEET_KEEP = timedelta(days=30)
 LOCK_LOOK_SECONDS = 1.0
 # The row of django-q2 that runs it, made by migration 0004.
 NAME = "prune"
@@ -141,6 +141,7 @@ WHOLE = (
 # A few for each execution, and then the execution.
 LAST_OF_WHOLE = (
     ("", "DELETE FROM executions_approval WHERE execution_id = ANY (%(ids)s)"),
+    ("", "DELETE FROM queueing_attempt WHERE execution_id = ANY (%(ids)s)"),
     ("", "DELETE FROM executions_executionplan WHERE execution_id = ANY (%(ids)s)"),
     ("", "DELETE FROM safety_idempotencykey WHERE execution_id = ANY (%(ids)s)"),
     *(
@@ -225,7 +226,9 @@ def _sweeps() -> Iterator[Sweep]:
         # An open entry has no time of closing.
         over = ended.format("closed_at")
         yield Sweep("DLQ entries", "queueing_deadletter", "id", (0,), over, settings.EXECUTION_RETENTION)
-    yield Sweep("workers", "queueing_worker", "id", (0,), ended.format("stopped_at"), WORKER_KEEP)
+    yield Sweep("workers", "queueing_worker", "id", (0,), ended.format("stopped_at"), FLEET_KEEP)
+    yield Sweep("clusters", "queueing_cluster", "name", ("",), ended.format("stopped_at"), FLEET_KEEP)
+    yield Sweep("scaling decisions", "queueing_scalingdecision", "id", (0,), ended.format("at"), FLEET_KEEP)
     over = "blocks_until <= statement_timestamp()"
     yield Sweep("idempotency keys", "safety_idempotencykey", "tenant_id, key", (0, ""), over)
     yield Sweep("sessions", "django_session", "session_key", ("",), "expire_date <= statement_timestamp()")

@@ -8,7 +8,7 @@ from typing import Any
 from django.utils import timezone
 
 from executions.models import Approval, Event, Execution, OutputChunk, StepTarget
-from queueing.models import DeadLetter
+from queueing.models import Attempt, DeadLetter
 from safety.models import IdempotencyKey, User
 from tests.executions.live.rows import make_execution, print_out
 
@@ -32,6 +32,10 @@ def old_execution(by: User, days: float, *, status: str = "succeeded", chunks: i
         blocks_until=timezone.now() + timedelta(hours=1),
     )
     at = timezone.now() - timedelta(days=days)
+    Attempt.objects.create(
+        execution_id=execution.pk, tenant_id=by.tenant_id, number=1, token=1, worker_id=1, worker="h/1",
+        leased_at=at, ended_at=at, end="lease_expired",
+    )  # fmt: skip
     Execution.objects.filter(pk=execution.pk).update(created_at=at)
     Execution.objects.filter(pk=execution.pk, finished_at__isnull=False).update(finished_at=at)
     execution.refresh_from_db()

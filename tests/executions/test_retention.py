@@ -19,7 +19,7 @@ from guardian.shortcuts import assign_perm
 from executions import retention
 from executions.models import Approval, Event, Execution, ExecutionPlan, OutputChunk, Step, StepTarget
 from executions.retention import Pace, count_due, prune
-from queueing.models import DeadLetter, Worker
+from queueing.models import Cluster, DeadLetter, ScalingDecision, Worker
 from safety.accounts import set_roles
 from safety.models import IdempotencyKey, User
 from tests.executions.live.rows import make_user, say
@@ -155,6 +155,15 @@ def test_what_is_over_by_itself_goes_too(user: User) -> None:
         )  # fmt: skip
 
     ended, recent, live = worker(1, 31), worker(2, 29), worker(3, None)
+    for name, days in (("old", 31), ("new", 29), ("live", None)):
+        at = None if days is None else now - timedelta(days=days)
+        Cluster.objects.create(
+            name=name, host="h", pid=1, version="0", processes=1, initial_processes=1, max_processes=1, stopped_at=at,
+        )  # fmt: skip
+        ScalingDecision.objects.create(
+            at=at or now, cluster=name, host="h", before=1, after=2, reason=name, by="autoscale", applied=True, depth=0,
+            waiting_seconds=0, running=0, slots=0,
+        )  # fmt: skip
     for name, hours in (("past", -1), ("future", 1)):
         IdempotencyKey.objects.create(
             tenant_id=user.tenant_id,
@@ -167,12 +176,21 @@ def test_what_is_over_by_itself_goes_too(user: User) -> None:
     execution = old_execution(user, 1)
     for days in (731, 729):
         dead_letter(execution, days)
-    expected = {"DLQ entries": 1, "workers": 1, "idempotency keys": 1, "sessions": 1}
+    expected = {
+        "DLQ entries": 1,
+        "workers": 1,
+        "clusters": 1,
+        "scaling decisions": 1,
+        "idempotency keys": 1,
+        "sessions": 1,
+    }
     assert count_due() == expected
     assert prune(Pace(rows=1, pause_seconds=0)) == expected
     assert not Worker.objects.filter(pk=ended.pk).exists()
     assert set(Worker.objects.values_list("pk", flat=True)) == {recent.pk, live.pk}
     assert set(IdempotencyKey.objects.values_list("key", flat=True)) == {"future", f"of {execution.pk}"}
+    assert set(Cluster.objects.values_list("name", flat=True)) == {"new", "live"}
+    assert set(ScalingDecision.objects.values_list("reason", flat=True)) == {"new", "live"}
     assert list(Session.objects.values_list("session_key", flat=True)) == ["future"]
     assert DeadLetter.objects.count() == 1
 
