@@ -170,6 +170,15 @@ def end(connection: Connection, worker_id: int, state: str, note: str = "", *, b
     )
 
 
+def step_down(connection: Connection, worker_id: int) -> None:
+    """Write that a worker claims no more and ends with what it runs, so that its cluster starts another."""
+    connection.execute(
+        "UPDATE queueing_worker SET state = 'stopping', note = 'It lets go of what it runs.'"
+        " WHERE id = %s AND state = 'active'",
+        (worker_id,),
+    )
+
+
 def bury_silent(connection: Connection) -> int:
     """Strike off workers and clusters that have not beaten for three leases. Return how many workers."""
     connection.execute(

@@ -25,6 +25,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any, Protocol
 
 import psycopg
@@ -114,6 +115,7 @@ class Worker:
     failed: int = 0
     stopping: bool = False
     draining: bool = False
+    _hurry: bool = False
 
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _turned_at: float = field(default_factory=time.monotonic)
@@ -181,6 +183,8 @@ class Worker:
         try:
             while not self.stopping and not self._shift_is_over(began):
                 await (self._isolation_round() if self.registration.isolation else self._round())
+            self.stopping = True
+            await self._give_up_place()
             await self._let_go()
         finally:
             for helper in helpers:
@@ -189,9 +193,14 @@ class Worker:
             self._heart.stop()
             self._claims.shutdown()
 
-    def stop(self) -> None:
-        """Ask the worker to end in order."""
+    def stop(self, *, hurry: bool) -> None:
+        """Ask the worker to end in order.
+
+        hurry: steps that run may go on for the grace period only. Without it they may come to their end, however long
+        that takes: a worker that goes because there are too many, or to make room for a new process, can wait for them.
+        """
         self.stopping = True
+        self._hurry = self._hurry or hurry
         self._wake.set()
 
     def lose(self, execution_id: int) -> None:
@@ -248,7 +257,7 @@ class Worker:
         else:
             await self._wait(IDLE_LOOK_SECONDS)
             if not self.running and time.monotonic() - self._idle_since > ISOLATION_IDLE_SECONDS:
-                self.stop()
+                self.stop(hurry=False)
 
     async def _claim(self, limit: int, suspects: Suspects = Suspects.NONE) -> tuple[int, int]:
         """Return how many entries were looked at, and how many were begun."""
@@ -334,9 +343,22 @@ class Worker:
         if len(self.running) < self.concurrency:
             self._wake.set()
 
+    async def _give_up_place(self) -> None:
+        """Say that this worker will claim no more, so that another takes its place while the last steps end here."""
+        with contextlib.suppress(psycopg.Error):
+            await self._loop.run_in_executor(self._claims, self._write_that_it_stops)
+
+    def _write_that_it_stops(self) -> None:
+        if self._claim_connection is None:
+            self._claim_connection = connect("claimer")
+        fleet.step_down(self._claim_connection, self.registration.worker_id)
+
     async def _let_go(self) -> None:
-        """Let steps end within the grace period, then stop what is still running; everything is handed back."""
+        """Let steps end, then stop what is still running should there be a hurry; everything is handed back."""
         self._runner.shut_down()
+        while self.running and not self._hurry:
+            await self._wait(IDLE_LOOK_SECONDS)
+            self._wake.clear()
         if not await self._empty_within(settings.SHUTDOWN_GRACE.total_seconds()):
             for execution_id in list(self.running):
                 self._runner.stop(execution_id, "shutdown", "The worker was shut down.")
@@ -362,8 +384,8 @@ class Worker:
             self._turned_at = now
             if self._turned_at >= self._heart.right_until:
                 self.fence("Its right to act has ended, and its heart did not say so.")
-            if not self.stopping and (stop_wanted.value or os.getppid() != parent):
-                self.stop()
+            if not self._hurry and (stop_wanted.value or os.getppid() != parent):
+                self.stop(hurry=True)
             await asyncio.sleep(TICK_SECONDS)
 
     async def _listen(self) -> None:
@@ -392,11 +414,11 @@ class Worker:
         for execution_id, detail in wishes.cancel.items():
             if execution_id in self.running:
                 self._runner.stop(execution_id, "user", detail)
-        if wishes.state is None and not self.stopping:
+        if wishes.state is None and not self._hurry:
             log.warning("This worker was struck off the register; it ends.")
-            self.stop()
+            self.stop(hurry=True)
         elif wishes.state == "stopping":
-            self.stop()
+            self.stop(hurry=False)
         elif self.draining != (wishes.state == "draining"):
             self.draining = not self.draining
             self._wake.set()
@@ -497,5 +519,5 @@ async def _run(registration: Registration) -> None:
     _collect_garbage_rarely()
     loop = asyncio.get_running_loop()
     if threading.current_thread() is threading.main_thread():
-        loop.add_signal_handler(signal.SIGTERM, worker.stop)
+        loop.add_signal_handler(signal.SIGTERM, partial(worker.stop, hurry=True))
     await worker.run()

@@ -107,12 +107,15 @@ BEGIN
     LOOP
         v_left := p_limit - cardinality(v_ids);
         FOR v_head IN
-            WITH tenant AS (
-                SELECT DISTINCT ON (h.tenant_id) h.pool, h.region, h.tenant_id, h.place, CASE WHEN v_alone THEN 0 ELSE (
-                           SELECT count(*) FROM queueing_queueentry q
-                            WHERE q.state = 'leased' AND q.tenant_id = h.tenant_id)
-                         + (SELECT count(*) FROM queueing_queueentry q
-                             WHERE q.execution_id = ANY (v_ids) AND q.tenant_id = h.tenant_id) END AS has
+            WITH taken AS (
+                SELECT q.tenant_id, count(*) AS n FROM queueing_queueentry q
+                 WHERE NOT v_alone AND q.state = 'leased' GROUP BY q.tenant_id
+                 UNION ALL
+                SELECT q.tenant_id, count(*) FROM queueing_queueentry q
+                 WHERE NOT v_alone AND q.execution_id = ANY (v_ids) GROUP BY q.tenant_id
+            ), tenant AS (
+                SELECT DISTINCT ON (h.tenant_id) h.pool, h.region, h.tenant_id, h.place,
+                       coalesce((SELECT sum(t.n) FROM taken t WHERE t.tenant_id = h.tenant_id), 0) AS has
                   FROM jsonb_to_recordset(v_heads) AS h(pool text, region text, tenant_id bigint, place timestamptz)
                  ORDER BY h.tenant_id, h.place
             ), filled AS (
