@@ -77,10 +77,10 @@ def register(
         wanted = 1 if isolation else (row[0] if row else 0)
         if _count(connection, cluster, isolation=isolation) >= wanted:
             return None
-        # Whoever takes the place of a worker that was draining when it ended drains as well.
+        # Whoever takes the place of a worker that was draining when it ended, or stepped down, drains as well.
         draining = connection.execute(
             "UPDATE queueing_worker SET draining = false WHERE id = (SELECT min(id) FROM queueing_worker"
-            " WHERE cluster = %s AND stopped_at IS NOT NULL AND draining AND isolation = %s)",
+            " WHERE cluster = %s AND state <> 'active' AND draining AND isolation = %s)",
             (cluster, isolation),
         ).rowcount
         row = connection.execute(

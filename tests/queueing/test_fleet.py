@@ -84,6 +84,10 @@ def test_who_takes_the_place_of_a_draining_worker_drains(connection: Connection)
     fourth = register(connection)
     assert fourth is not None
     assert not Worker.objects.get(pk=fourth.worker_id).draining, "a drain is handed on once"
+    fleet.step_down(connection, third.worker_id)
+    fifth = register(connection)
+    assert fifth is not None
+    assert Worker.objects.get(pk=fifth.worker_id).draining, "the other still lets go of what it runs"
 
 
 def test_a_worker_that_says_why_it_ended_leaves_what_it_ran_without_blame(
