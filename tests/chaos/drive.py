@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import random
 import signal
 import threading
 import time
@@ -287,7 +286,3 @@ def _stopped_at_the_end(hosts: list[Host]) -> Iterator[None]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGKILL)
         reap_orphans(set())
-
-
-def new_seed() -> int:
-    return random.SystemRandom().randrange(10**6)

@@ -14,7 +14,7 @@ from tests.chaos.hosts import Host, send
 from tests.chaos.place import Place
 from tests.chaos.relay import TO_CLIENT, TO_SERVER
 
-PATIENCE_SECONDS = 4.0
+PATIENCE_SECONDS = 8.0
 
 # What a fault begins, and what ends it; None: it could not be begun (nobody to kill, say).
 End = Callable[[], None]

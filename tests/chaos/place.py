@@ -125,6 +125,14 @@ class Place:
         else:
             self.ask("UPDATE chaos.disk SET is_full = false")
 
+    def bring_output_home(self) -> None:
+        """Put the output table back beside the others: the small disk goes with the run."""
+        if self._is_mounted:
+            self.empty_disk()
+            with self.connection() as connection:
+                connection.execute(b"ALTER TABLE executions_outputchunk SET TABLESPACE pg_default")
+                connection.execute(b"DROP TABLESPACE chaos_small")
+
     def refused_for_room(self) -> int:
         """How often the server said that the disk is full."""
         logs = (self._var_dir / "log").glob("postgres.log*")
