@@ -181,7 +181,7 @@ def kinds(lease_seconds: float) -> list[Kind]:
         Kind("nothing reaches the server", 3, hold(TO_SERVER), "network", (1.0, long[1])),
         Kind("nothing comes back from the server", 3, hold(TO_CLIENT), "network", (1.0, long[1])),
         Kind("slow network", 5, slow_down, "network", (2.0, 8.0)),
-        Kind("disk of the output full", 4, fill_disk, "server", (1.0, 3.0)),
+        Kind("disk of the output full", 4, fill_disk, "server", (2.0, 5.0)),
         Kind("wall clock jumps", 6, jump_clock, "clock", (1.0, 10.0)),
     ]
 
