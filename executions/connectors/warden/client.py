@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,13 @@ _T = TypeVar("_T")
 _KEEPER = Path(__file__).with_name("keeper.py")
 _SEND_TIMEOUT_SECONDS = 5.0
 _ANSWER_TIMEOUT_SECONDS = 15.0  # it answers within milliseconds, or within 5 s when something resists SIGKILL
+_CLOSE_TIMEOUT_SECONDS = 2.0
+# An extension that was not answered for so long shows a keeper that is frozen: it would end nothing. A last look waits
+# for a moment, because a machine that was paused as a whole wakes both, in whatever order.
+_SILENCE_SECONDS = 5.0
+_LAST_LOOK_SECONDS = 0.5
+# What the keeper kills, it kills within milliseconds. Whoever asks for it may have only a moment left of its right.
+_KILL_ALL_SECONDS = 0.25
 _MAX_FRAME_BYTES = 16 * 1024 * 1024  # more than any kernel takes as arguments and environment
 
 
@@ -189,6 +197,7 @@ class Warden:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._until: float | None = None
+        self._unanswered: deque[float] = deque()  # when each extension was sent that has not been answered
         self._is_lost = False
         self._live: dict[str, tuple[int, int]] = {}
         _wardens.add(self)
@@ -230,18 +239,47 @@ class Warden:
             finally:
                 theirs.close()
             self._control = ours
+            self._unanswered.clear()
             if self._until is not None:
-                self._send({"op": "until", "until": self._until})
+                self._send_until(self._until)
 
     def extend(self, until_monotonic: float) -> None:
         """The worker may run commands until then (CLOCK_MONOTONIC seconds, as of time.monotonic()).
 
-        Before the first call there is no limit. Raises WardenLost.
+        Before the first call there is no limit. Raises WardenLost, also when earlier calls were not answered.
         """
         with self._lock:
             self._until = until_monotonic
             if self._process is not None:
-                self._send({"op": "until", "until": until_monotonic})
+                self._demand_answers()
+                self._send_until(until_monotonic)
+
+    def _send_until(self, until: float) -> None:
+        self._send({"op": "until", "until": until})
+        self._unanswered.append(time.monotonic())
+
+    def _demand_answers(self) -> None:
+        self._take_answers(0)
+        if self._is_silent():
+            self._take_answers(_LAST_LOOK_SECONDS)
+        if self._is_silent():
+            self._lose()
+            raise WardenLost("The warden's process does not answer.")
+
+    def _is_silent(self) -> bool:
+        return bool(self._unanswered) and time.monotonic() - self._unanswered[0] > _SILENCE_SECONDS
+
+    def _take_answers(self, wait_seconds: float) -> None:
+        """Strike off what was answered; should it be gone, the next thing that is sent finds out."""
+        if self._control is None:
+            return
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        if not poll.poll(wait_seconds * 1000):
+            return
+        with contextlib.suppress(OSError):
+            for _ in self._control.recv(4096, socket.MSG_DONTWAIT):
+                self._unanswered.popleft()
 
     def kill_all(self, *, wait_seconds: float = 6.0) -> bool:
         """SIGKILL every command at once. True when nothing is left; False when that was not seen in time."""
@@ -261,6 +299,10 @@ class Warden:
         with os.fdopen(answer, "rb", buffering=0) as pipe:
             poll = select.poll()
             poll.register(pipe, select.POLLIN)
+            if not poll.poll(min(wait_seconds, _KILL_ALL_SECONDS) * 1000):
+                # Something resists, or the keeper is frozen. It keeps dead leaders unreaped: no pid means another now.
+                with self._lock:
+                    self._kill_by_ourselves()
             return bool(poll.poll(wait_seconds * 1000)) and bool(pipe.read(100))
 
     def close(self) -> None:
@@ -271,8 +313,15 @@ class Warden:
                 self._control.close()
                 self._control = None
             self._is_lost = False
-            self._live.clear()
-        if process is not None:
+            live, self._live = self._live, {}
+        if process is None:
+            return
+        try:
+            process.wait(_CLOSE_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:  # frozen
+            with self._lock:
+                self._kill_by_ourselves(live)
+            process.kill()
             process.wait()
 
     def run(
@@ -345,15 +394,16 @@ class Warden:
                 self._control = None
             self._kill_by_ourselves()
 
-    def _kill_by_ourselves(self) -> bool:
+    def _kill_by_ourselves(self, live: dict[str, tuple[int, int]] | None = None) -> bool:
         """Without the keeper, dead leaders are reaped by init and a pid may come to mean another process: so only
         processes that were looked at, with their start time, are signalled. True when nothing is left."""
+        live = self._live if live is None else live
         ownership = Ownership()
         give_up_at = time.monotonic() + 2.0
-        while self._live:
-            members = ownership.look(self._live)
+        while live:
+            members = ownership.look(live)
             if not members:
-                self._live.clear()
+                live.clear()
                 break
             for processes in members.values():
                 for process in processes:
@@ -375,6 +425,7 @@ def _forget_the_parents_wardens() -> None:
         until = warden._until
         warden._lock = threading.RLock()
         warden._process, warden._control, warden._is_lost, warden._live = None, None, False, {}
+        warden._unanswered = deque()
         warden._until = until
 
 

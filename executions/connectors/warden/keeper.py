@@ -5,7 +5,8 @@ are four bytes of length, big endian, and a JSON object with `op`:
 
     run      run, argv, environment, directory; four descriptors travel with it: stdin, stdout, stderr, and the
              status pipe on which this run's news goes back as lines of JSON
-    until    until: CLOCK_MONOTONIC seconds up to which the worker may run commands
+    until    until: CLOCK_MONOTONIC seconds up to which the worker may run commands. It is the one that is answered on
+             the socket itself, with one byte: so the worker knows that somebody is there who would end its commands
     stop     run, grace: SIGTERM to everything of the run, SIGKILL after `grace` seconds
     finish   run, look: the leader has ended; end what is left of its session. `look`: report who else is left
     kill_all one descriptor, on which one line says when nothing is left
@@ -177,6 +178,8 @@ class Keeper:
         elif operation == "until":
             self._until = float(frame["until"])  # type: ignore[arg-type]
             self._has_expired = False
+            with contextlib.suppress(OSError):  # full because nobody reads, or gone: its business
+                self._control.send(b".")
         elif operation == "kill_all":
             self._waiting_for_none.append(self._descriptors.pop(0))
             self._kill_all("kill_all")

@@ -219,6 +219,62 @@ def test_a_warden_that_died_while_idle_is_noticed_at_the_next_use(warden: Warden
         warden.extend(time.monotonic() + 1)
 
 
+async def test_a_frozen_warden_is_noticed_and_its_commands_are_ended(
+    warden: Warden, connector: LocalConnector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("executions.connectors.warden.client._SILENCE_SECONDS", 0.2)
+    sink = RecordingSink()
+    running = asyncio.ensure_future(run_script(connector, TREE, sink=sink))
+    await sink.wait_for_text("ready")
+    for _ in range(3):
+        warden.extend(time.monotonic() + 60)
+        await asyncio.sleep(0.25)  # it answers: nothing is amiss
+    assert warden.pid is not None
+    os.kill(warden.pid, signal.SIGSTOP)
+    warden.extend(time.monotonic() + 60)
+    await asyncio.sleep(0.25)
+    with pytest.raises(WardenLost, match="does not answer"):
+        warden.extend(time.monotonic() + 60)
+
+    assert not any(is_alive(int(word)) for word in sink.stdout.split() if word.isdigit())
+    with pytest.raises(WardenLost):
+        await running
+
+
+async def test_kill_all_ends_every_command_though_the_warden_is_frozen(
+    warden: Warden, connector: LocalConnector
+) -> None:
+    sink = RecordingSink()
+    running = asyncio.ensure_future(run_script(connector, TREE, sink=sink))
+    await sink.wait_for_text("ready")
+    assert warden.pid is not None
+    os.kill(warden.pid, signal.SIGSTOP)
+    killing = asyncio.ensure_future(asyncio.to_thread(warden.kill_all))
+    pids = [int(word) for word in sink.stdout.split() if word.isdigit()]
+    deadline = time.monotonic() + 1
+    while any(map(is_alive, pids)):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+    os.kill(warden.pid, signal.SIGCONT)
+    assert await killing is True
+    outcome, _ = await running
+    assert outcome.exit_code == 137
+
+
+async def test_closing_does_not_wait_for_a_frozen_warden(warden: Warden, connector: LocalConnector) -> None:
+    sink = RecordingSink()
+    running = asyncio.ensure_future(run_script(connector, TREE, sink=sink))
+    await sink.wait_for_text("ready")
+    keeper = warden.pid
+    assert keeper is not None
+    os.kill(keeper, signal.SIGSTOP)
+    await asyncio.to_thread(warden.close)
+    assert not is_alive(keeper)
+    assert not any(is_alive(int(word)) for word in sink.stdout.split() if word.isdigit())
+    with pytest.raises(WardenLost):
+        await running
+
+
 def test_a_signal_to_the_workers_group_does_not_reach_the_warden(warden: Warden) -> None:
     warden.start()
     assert warden.pid is not None

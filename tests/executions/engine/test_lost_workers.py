@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from django.db import connection
 
@@ -158,6 +159,35 @@ def test_a_frozen_worker_loses_its_command_and_writes_nothing(workers: Workers, 
     written = Event.objects.filter(execution_id=execution_id).order_by("seq")[before:]
     assert not [event for event in written if event.actor.endswith(f"/{frozen}")]
     assert not survived.exists()
+    assert_nothing_left_behind()
+
+
+def keeper_of(worker: int) -> int:
+    """Return the pid of the process that guards a worker's commands."""
+    found = [child.pid for child in psutil.Process(worker).children() if any("keeper" in w for w in child.cmdline())]
+    assert len(found) == 1
+    return int(found[0])
+
+
+def test_a_frozen_warden_ends_its_worker_and_no_command_lives_on(
+    workers: Workers, begin: Begin, tmp_path: Path
+) -> None:
+    """What guards nothing must not be relied on: the worker ends, and what it ran is decided as after any loss."""
+    started, again = tmp_path / "started", tmp_path / "again"
+    workers.start(WORKER_PROCESSES="1")
+    change = begin(shell("change", f"echo $$ > {started}; sleep 60"))
+    repeat = begin(shell("repeat", f"echo $$ >> {again}; sleep 2", targets=[make_asset("elsewhere")], idempotent=True))
+    wait_until(lambda: started.exists() and started.read_text().strip(), what="the command's start")
+    wait_until(lambda: again.exists() and again.read_text().strip(), what="the other command's start")
+    (worker,) = workers.pids()
+    keeper = keeper_of(worker)
+    os.kill(keeper, signal.SIGSTOP)
+    wait_until(lambda: not is_running(worker), seconds=20, what="the end of the worker without a warden")
+    assert not is_running(int(started.read_text()))
+    assert not is_running(keeper)
+    assert ended(change).status == "needs_attention"
+    assert step_statuses(change) == {"change": "unknown"}
+    assert ended(repeat).status == "succeeded"
     assert_nothing_left_behind()
 
 

@@ -26,7 +26,7 @@ from tests.executions.engine.conftest import (
     step_statuses,
 )
 from tests.executions.engine.postgres_relay import Relay
-from tests.executions.engine.test_lost_workers import is_running, make_asset
+from tests.executions.engine.test_lost_workers import is_running, keeper_of, lease_ran_out, make_asset
 from tests.installations import MANAGE, wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
@@ -213,6 +213,26 @@ def test_workers_end_themselves_when_the_database_is_away_and_work_again_after(
     assert step_statuses(execution_id) == {"long": "unknown"}
     assert not survived.exists()
     assert not before & set(workers.pids())
+    assert_nothing_left_behind()
+
+
+def test_commands_of_a_worker_without_database_end_in_time_though_its_warden_is_frozen(
+    workers: Workers, begin: Begin, relay: Relay, tmp_path: Path
+) -> None:
+    url = workers.environment["DATABASE_URL"]
+    workers.environment["DATABASE_URL"] = url.split("?")[0] + f"?host={relay.directory}"
+    workers.start(WORKER_PROCESSES="1", LEASE_SECONDS="5")
+    started = tmp_path / "started"
+    execution_id = begin(shell("long", f"echo $$ > {started}; sleep 60"))
+    wait_until(lambda: started.exists() and started.read_text().strip(), what="the command's start")
+    (worker,) = workers.pids()
+    os.kill(keeper_of(worker), signal.SIGSTOP)
+    relay.freeze()
+    wait_until(lambda: not is_running(int(started.read_text())), seconds=10, what="the end of the command")
+    assert not lease_ran_out(execution_id), "the command ended before the lease did"
+    wait_until(lambda: not is_running(worker), seconds=10, what="the end of the worker")
+    relay.open()
+    assert ended(execution_id).status == "needs_attention"
     assert_nothing_left_behind()
 
 
