@@ -1,0 +1,112 @@
+"""Executions that are bad for the process that runs them, and those that run beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from executions.models import ExecutionPlan
+from queueing.models import DeadLetter, Worker
+from tests.executions.engine.conftest import (
+    Workers,
+    assert_nothing_left_behind,
+    ended,
+    printed,
+    shell,
+    target_of,
+)
+from tests.executions.engine.test_lost_workers import is_running, make_asset
+from tests.installations import wait_until
+
+pytestmark = [pytest.mark.django_db(transaction=True)]
+
+Begin = Callable[..., int]
+
+
+@pytest.fixture
+def rough(workers: Workers, tmp_path: Path) -> Workers:
+    """Workers whose engine misbehaves on demand: see rough_engine.py."""
+    folder = tmp_path / "rough"
+    folder.mkdir()
+    workers.environment |= {
+        "DJANGO_SETTINGS_MODULE": "tests.executions.engine.rough_settings",
+        "ROUGH_FOLDER": str(folder),
+    }
+    return workers
+
+
+def begin_beside(begin: Begin, log: Path, number: int) -> int:
+    """Begin an execution of two steps, the first of which may run again; return its id when that one runs."""
+    first = f"echo begun >> {log}; sleep 1.5"
+    beside = begin(
+        shell("first", first, targets=[make_asset(f"beside-{number}")], idempotent=True),
+        shell("last", "echo on", targets=[make_asset(f"last-{number}")]),
+    )
+    wait_until(log.exists, what="the start of the one beside")
+    return beside
+
+
+def test_a_blocked_event_loop_ends_its_worker_and_its_executions_go_on(
+    rough: Workers, begin: Begin, tmp_path: Path
+) -> None:
+    rough.start(WORKER_PROCESSES="1")
+    (blocked,) = Worker.objects.filter(stopped_at=None)
+    beside = begin_beside(begin, tmp_path / "beside", 1)
+    blocks = begin(shell("blocks", "echo now it runs"))
+    assert ended(blocks, seconds=60).status == "succeeded"
+    assert ended(beside, seconds=60).status == "succeeded"
+    assert printed(blocks, "blocks") == "now it runs\n"
+    assert printed(beside, "last") == "on\n"
+    assert not is_running(blocked.pid)
+    blocked.refresh_from_db()
+    assert blocked.state == "lost"
+    assert_nothing_left_behind()
+
+
+def test_a_worker_that_has_grown_too_big_ends_in_order_and_another_takes_its_place(
+    rough: Workers, begin: Begin, tmp_path: Path
+) -> None:
+    rough.start(WORKER_PROCESSES="1", WORKER_MAX_RSS_MB="300")
+    (big,) = Worker.objects.filter(stopped_at=None)
+    beside = begin_beside(begin, tmp_path / "beside", 1)
+    grows = begin(shell("grows", "echo grown"))
+    for execution_id in (beside, grows):
+        assert ended(execution_id).status == "succeeded"
+    wait_until(lambda: not is_running(big.pid), what="the end of the big process")
+    big.refresh_from_db()
+    assert big.state == "stopped", "it ended in order"
+    assert (tmp_path / "beside").read_text() == "begun\n", "what ran beside was not run again"
+    assert ended(begin(shell("next", "true"))).status == "succeeded"
+    (small,) = Worker.objects.filter(stopped_at=None)
+    assert small.pid != big.pid
+    assert small.rss_bytes < 300 * 1024 * 1024 < big.rss_bytes
+    assert_nothing_left_behind()
+
+
+def test_bad_executions_harm_neither_their_worker_nor_each_other(rough: Workers, begin: Begin, tmp_path: Path) -> None:
+    """All in one process: a bug of the engine, plans that nobody can read, bytes that are no text, a line of 100 MB."""
+    breaks = begin(shell("breaks", "echo at last"))
+    unreadable = begin(shell("one", "true", targets=[make_asset("a")]))
+    ExecutionPlan.objects.filter(execution_id=unreadable).update(document={"steps": "none"})
+    empty = begin(shell("one", "true", targets=[make_asset("b")]))
+    ExecutionPlan.objects.filter(execution_id=empty).delete()
+    bytes_ = begin(shell("bytes", r"printf 'a\377\000\300b\n'", targets=[make_asset("c")]))
+    endless = "head -c 100000000 /dev/zero | tr '\\0' x; echo; echo the end"
+    line = begin(shell("line", endless, targets=[make_asset("d")]))
+    rough.start(WORKER_PROCESSES="1", MAX_OUTPUT_BYTES="3000000")
+    (worker,) = rough.pids()
+    beside = [begin_beside(begin, tmp_path / f"beside-{number}", number) for number in range(3)]
+    for execution_id in (*beside, bytes_, line):
+        assert ended(execution_id, seconds=60).status == "succeeded"
+    for execution_id in (unreadable, empty):
+        assert ended(execution_id).status == "needs_attention"
+        assert DeadLetter.objects.get(execution_id=execution_id).reason == "engine_error"
+    assert printed(bytes_, "bytes") == "a\ufffd\u2400\ufffdb\n"
+    target = target_of(line, "line")
+    assert (target.truncated, target.stdout_bytes) == (True, 3_000_000)
+    assert printed(line, "line").startswith("x" * 2_999_000)
+    assert ended(breaks, seconds=60).status == "succeeded"
+    assert rough.pids() == [worker]
+    assert_nothing_left_behind()
