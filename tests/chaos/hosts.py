@@ -79,7 +79,10 @@ class Host:
 
     def workers(self) -> list[psutil.Process]:
         """Those that have claimed something that needs a warden: the ones whose death matters."""
-        return [worker for warden in self.wardens() if (worker := _parent(warden)) is not None]
+        # Among the host's own: the warden of a worker that has just died has another parent by now, the driver.
+        own = {process.pid: process for process in self.tree()}
+        parents = [_parent_pid(process) for process in own.values() if KEEPER in words_of(process)]
+        return [own[pid] for pid in parents if pid in own]
 
     def commands(self) -> list[psutil.Process]:
         return [command for warden in self.wardens() for command in _children(warden)]
@@ -137,11 +140,12 @@ def words_of(process: psutil.Process) -> str:
         return ""
 
 
-def _parent(process: psutil.Process) -> psutil.Process | None:
+def _parent_pid(process: psutil.Process) -> int:
     try:
-        return process.parent()
+        pid: int = process.ppid()
     except psutil.Error:
-        return None
+        return 0
+    return pid
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:

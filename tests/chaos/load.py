@@ -64,7 +64,7 @@ class Load:
 
     def _one(self, number: int, kind: str, dice: random.Random) -> Wanted:
         # A few assets are wanted by many, so that there are lines of both readers and writers.
-        assets = self.assets[:4] if dice.random() < 0.3 else self.assets
+        assets = self.assets[: max(4, len(self.assets) // 6)] if dice.random() < 0.3 else self.assets
         chosen = dice.sample(assets, dice.choice([1, 1, 1, 2]))
         count = dice.choice([1, 1, 2, 3, 4])
         side_by_side = count > 1 and dice.random() < 0.2
