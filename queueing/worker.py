@@ -383,7 +383,8 @@ class Worker:
             self._loop_lag = max(self._loop_lag, now - self._turned_at - TICK_SECONDS)
             self._turned_at = now
             if self._turned_at >= self._heart.right_until:
-                self.fence("Its right to act has ended, and its heart did not say so.")
+                # A heart that hangs does so in a call of the database.
+                self.fence("Its right to act has ended, and its heart did not say so.", blameless=True)
             if not self._hurry and (stop_wanted.value or os.getppid() != parent):
                 self.stop(hurry=True)
             await asyncio.sleep(TICK_SECONDS)
