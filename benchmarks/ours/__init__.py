@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks.measurement import Measurement
-from benchmarks.ours import events, latency, queue, submit, whole
+from benchmarks.ours import events, growth, latency, queue, renewal, submit, whole
 from benchmarks.run import Run
 
 
@@ -24,4 +24,6 @@ MEASUREMENTS: dict[str, Ours] = {
     "latency": Ours(latency.measure),
     "events": Ours(events.measure),
     "submit": Ours(submit.measure),
+    "renewal": Ours(renewal.measure),
+    "growth": Ours(growth.measure),
 }

@@ -40,12 +40,14 @@ class Installation:
             **more,
         }
 
-    def result(self, program: str, *options: str, **environment: str) -> dict[str, Any]:
+    def result(
+        self, program: str, *options: str, timeout_seconds: float = PROGRAM_TIMEOUT_SECONDS, **environment: str
+    ) -> dict[str, Any]:
         """Run a program of benchmarks/ours to its end and return what it reports. Raises ChildFailed."""
         return self.run.children.result(
             program.replace("_", "-"),
             [sys.executable, "-m", f"benchmarks.ours.{program}", *options],
-            timeout_seconds=PROGRAM_TIMEOUT_SECONDS,
+            timeout_seconds=timeout_seconds,
             env=self.environment(**environment),
             cwd=ROOT,
         )
@@ -94,8 +96,11 @@ class Installation:
 
 
 @contextmanager
-def installation(run: Run) -> Iterator[Installation]:
-    """A new installation, for as long as the context lasts. The first one of a run migrates the template of all."""
+def installation(run: Run, name: str = "ours") -> Iterator[Installation]:
+    """A new installation, for as long as the context lasts. The first one of a run migrates the template of all.
+
+    `name` is that of its database: two at the same time need two names.
+    """
     if not run.template_ready:
         run.server.drop(TEMPLATE)
         url = run.server.create(TEMPLATE)
@@ -107,7 +112,7 @@ def installation(run: Run) -> Iterator[Installation]:
             cwd=ROOT,
         )
         run.template_ready = True
-    with run.server.database("ours", TEMPLATE) as url:
+    with run.server.database(name, TEMPLATE) as url:
         yield Installation(run, url)
 
 
