@@ -18,6 +18,7 @@ from types import FrameType
 
 import django
 
+from tests.chaos.evidence import UPTIME
 from tests.chaos.place import Place
 
 INTERRUPTED = 130
@@ -97,7 +98,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--hosts", type=int, default=3, help="how many clusters of workers (3)")
     parser.add_argument("--pause", type=float, default=1.0, help="mean seconds between two faults (1)")
     parser.add_argument("--keep", action="store_true", help="keep the run's folder also when all was well")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if not UPTIME.exists():
+        parser.error(f"This needs Linux: the marks of the steps take their time from {UPTIME}.")
+    return arguments
 
 
 if __name__ == "__main__":

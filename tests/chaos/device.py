@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
+from tests.chaos.evidence import UPTIME
 from tests.chaos.outside import Outside
 
 FENCE_HEADER = "opsconductor-fence"
@@ -48,7 +49,7 @@ class Device:
             writer.close()
 
     def _write(self, asked: dict[str, str], mark: str, fence: str, run: str) -> None:
-        uptime = Path("/proc/uptime").read_text().split()[0]
+        uptime = UPTIME.read_text().split()[0]
         line = f"{uptime} {mark} {asked['number']} {asked['step']} {fence} {run}\n"
         descriptor = os.open(self._folder / asked["asset"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:

@@ -9,9 +9,10 @@ import pytest
 from queueing.connections import connect
 from tests.chaos.actors import Actor, Stage
 from tests.chaos.checker import check
+from tests.chaos.evidence import needs_proc
 from tests.chaos.history import History, read_history
 
-pytestmark = [pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.django_db(transaction=True), needs_proc]
 
 
 def honest(stage: Stage) -> History:

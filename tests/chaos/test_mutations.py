@@ -20,8 +20,9 @@ from executions.engine.ledger import Ledger, Record, WrongState
 from queueing.connections import connect
 from tests.chaos.actors import Actor, Stage
 from tests.chaos.checker import check
+from tests.chaos.evidence import needs_proc
 
-pytestmark = [pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.django_db(transaction=True), needs_proc]
 
 LEDGER = Path(executions.__path__[0]) / "sql" / "ledger.sql"
 QUEUE = Path(queueing.__path__[0]) / "sql" / "queue.sql"

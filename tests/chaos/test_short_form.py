@@ -8,7 +8,10 @@ import sys
 
 import pytest
 
+from tests.chaos.evidence import needs_proc
 from tests.installations import PROJECT, clean_environment
+
+pytestmark = needs_proc
 
 SEEDS = (20,)
 KINDS = 10  # of about twenty: on a slow machine a fault may find nobody to hit
