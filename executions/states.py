@@ -87,6 +87,16 @@ STEP_MOVES: dict[tuple[str, str], str] = {
     (S.UNKNOWN, S.PENDING): "pending",
 }
 
+# What a person's "requeue from the failed step" does besides: the engine never runs again what has ended. Steps that are
+# skipped or cancelled stay so; a target is run again with its step, whatever it was but succeeded.
+RERUN_MOVES: dict[tuple[str, str], str] = {
+    (S.FAILED, S.PENDING): "pending",
+    (S.TIMED_OUT, S.PENDING): "pending",
+    (S.SKIPPED, S.PENDING): "pending",
+    (S.CANCELLED, S.PENDING): "pending",
+}
+RERUN_STEPS = frozenset({S.RUNNING, S.UNKNOWN, S.FAILED, S.TIMED_OUT})
+
 
 def execution_event(old: str, new: str) -> str:
     """Return the kind of the event of this move. Raises KeyError when the move is not legal."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from django.db.models.functions import Now
 
 from queueing.models import DeadLetter, DeadLetterState, DeadReason
@@ -21,8 +23,24 @@ ADVICE: dict[str, str] = {
 }
 
 
+def lock_open(execution_id: int) -> None:
+    """Lock the open DLQ entry of an execution, if it has one, to the end of the caller's transaction.
+
+    Whoever decides on a DLQ entry locks it first and the execution's row after that. In the other order two who decide
+    at once would wait for each other.
+    """
+    DeadLetter.objects.select_for_update(no_key=True).filter(
+        execution_id=execution_id, state=DeadLetterState.OPEN
+    ).first()
+
+
 def close(execution_id: int, state: str, *, by: str, reason: str) -> int:
     """Close the open DLQ entry of an execution; return how many it had, 0 or 1. Part of the caller's transaction."""
-    return DeadLetter.objects.filter(execution_id=execution_id, state=DeadLetterState.OPEN).update(
+    return close_many([execution_id], state, by=by, reason=reason)
+
+
+def close_many(execution_ids: Sequence[int], state: str, *, by: str, reason: str) -> int:
+    """The same for several; return how many entries were closed."""
+    return DeadLetter.objects.filter(execution_id__in=execution_ids, state=DeadLetterState.OPEN).update(
         state=state, closed_at=Now(), closed_by=by, close_reason=reason
     )

@@ -320,7 +320,8 @@ class Attempt(models.Model):
     error = models.TextField(blank=True)
 
     class Meta:
-        constraints = (models.UniqueConstraint(fields=["execution_id", "number"], name="attempt_once"),)
+        # Numbers begin anew when an execution is requeued from the DLQ; tokens never repeat.
+        constraints = (models.UniqueConstraint(fields=["execution_id", "token"], name="attempt_of_a_lease_once"),)
 
     def __str__(self) -> str:
         return f"attempt {self.number} of execution {self.execution_id}"
@@ -375,7 +376,117 @@ class DeadLetter(models.Model):
             models.Index(
                 fields=["tenant_id", "reason", "fingerprint", "id"], condition=Q(state="open"), name="dead_letter_open"
             ),
+            # How many are new, and how old the oldest is.
+            models.Index(fields=["tenant_id", "created_at"], condition=Q(state="open"), name="dead_letter_open_since"),
+            models.Index(fields=["execution_id"], name="dead_letter_of_execution"),
         )
 
     def __str__(self) -> str:
         return f"DLQ entry of execution {self.execution_id}: {self.reason}"
+
+
+class BatchVerb(models.TextChoices):
+    REQUEUE = "requeue"
+    DISCARD = "discard"
+
+
+class RequeueFrom(models.TextChoices):
+    AS_IT_IS = "as_it_is"  # it goes on where it stopped
+    FAILED_STEP = "failed_step"  # what failed, and what nobody knows the outcome of, is run again
+
+
+class BatchState(models.TextChoices):
+    RUNNING = "running"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+
+class DeadLetterBatch(models.Model):
+    """One decision on many DLQ entries: those that a filter selected at its start, and what became of each.
+
+    It is carried out in slices, by whoever takes its row first: a command, a request, a worker. So it goes on when the
+    process that began it dies. It is the record of the decision, too, and is kept.
+    """
+
+    tenant_id = models.BigIntegerField()
+    actor_id = models.BigIntegerField(help_text="The user whose rights count, at every slice.")
+    by = models.CharField(max_length=200)
+    verb = models.CharField(max_length=7, choices=BatchVerb)
+    start_from = models.CharField(max_length=11, choices=RequeueFrom, db_default=RequeueFrom.AS_IT_IS)
+    reason = models.TextField(blank=True)
+    filter = models.JSONField(help_text="The conditions that selected the entries.")
+    per_second = models.PositiveIntegerField(
+        null=True, help_text="Entries a second at most; empty: as fast as it goes."
+    )
+    paced_until = models.DateTimeField(
+        db_default=Now(), help_text="The time for which the entries that are done have used up the pace."
+    )
+    matched = models.PositiveIntegerField()
+    counts = models.JSONField(default=dict, help_text="Outcome -> number of entries.")
+    state = models.CharField(max_length=9, choices=BatchState, db_default=BatchState.RUNNING)
+    created_at = models.DateTimeField(db_default=Now())
+    ended_at = models.DateTimeField(null=True, blank=True)
+    ended_by = models.CharField(max_length=200, blank=True, db_default="", help_text="Who cancelled it.")
+
+    class Meta:
+        verbose_name = "DLQ batch"
+        verbose_name_plural = "DLQ batches"
+        constraints = (
+            models.CheckConstraint(
+                condition=Q(state="running", ended_at__isnull=True) | (~Q(state="running") & Q(ended_at__isnull=False)),
+                name="batch_running_if_and_only_if_not_ended",
+            ),
+            models.CheckConstraint(condition=Q(per_second__isnull=True) | Q(per_second__gte=1), name="batch_pace"),
+        )
+        indexes = (
+            models.Index(fields=["tenant_id", "-id"], name="batch_list"),
+            models.Index(fields=["paced_until"], condition=Q(state="running"), name="batch_running"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.get_verb_display()} {self.matched} DLQ entries"
+
+    @property
+    def done(self) -> int:
+        """How many of the entries have their outcome."""
+        return sum(self.counts.values())
+
+
+class ItemOutcome(models.TextChoices):
+    """What became of one entry of a batch."""
+
+    WAITING = "waiting"
+    REQUEUED = "requeued"
+    DISCARDED = "discarded"
+    MOVED_ON = "moved_on"  # somebody had decided already
+    UNKNOWN_OUTCOME = "unknown_outcome"  # a person has to say first what became of a step
+    FORBIDDEN = "forbidden"
+    FAILED = "failed"  # a fault of ours; the log has it
+
+
+class DeadLetterBatchItem(models.Model):
+    """One entry of a batch. The entry's row may be gone: the database then removes this one, too."""
+
+    batch = models.ForeignKey(DeadLetterBatch, on_delete=models.CASCADE, related_name="items", db_index=False)
+    # The constraint of this column is made by hand in migration 0007, with ON DELETE CASCADE.
+    entry = models.ForeignKey(DeadLetter, on_delete=models.DO_NOTHING, related_name="decisions", db_constraint=False)
+    execution_id = models.BigIntegerField()
+    outcome = models.CharField(max_length=15, choices=ItemOutcome, db_default=ItemOutcome.WAITING)
+    done_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=["batch", "entry"], name="entry_once_per_batch"),
+            models.CheckConstraint(
+                condition=Q(outcome="waiting", done_at__isnull=True)
+                | (~Q(outcome="waiting") & Q(done_at__isnull=False)),
+                name="item_waiting_if_and_only_if_not_done",
+            ),
+        )
+        indexes = (
+            models.Index(fields=["batch", "id"], condition=Q(outcome="waiting"), name="batch_item_waiting"),
+            models.Index(fields=["batch", "outcome", "id"], name="batch_item_results"),
+        )
+
+    def __str__(self) -> str:
+        return f"entry {self.entry_id} of batch {self.batch_id}: {self.outcome}"

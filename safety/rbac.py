@@ -209,6 +209,16 @@ def can_cancel(user: User | AnonymousUser, execution: ExecutionRow) -> bool:
     )
 
 
+def cancellable_executions(user: User | AnonymousUser) -> Q:
+    """Return the condition under which `user` may cancel an execution: the rule of `can_cancel`, for many rows."""
+    if not isinstance(user, User) or not user.is_active:
+        return Q(pk__in=[])
+    of_tenant = Q(tenant_id=user.tenant_id)
+    if can_operate(user) or _has_everywhere(user, ["cancel"]):
+        return of_tenant
+    return of_tenant & (Q(actor_id=user.pk) | _granted(user, "execution", ["cancel"], "pk"))
+
+
 def can_approve(user: User | AnonymousUser, execution: ExecutionRow) -> bool:
     """Whether `user` may approve executions on these targets.
 

@@ -17,7 +17,7 @@ from executions.api.problems import ApiProblem
 from executions.api.reading import JsonBody, YamlBody
 from executions.models import Execution, ExecutionQuerySet
 from safety.models import User
-from safety.rbac import can_operate, can_operate_installation
+from safety.rbac import can_operate, can_operate_installation, roles_of
 
 
 class TakeTheFirst(BaseContentNegotiation):
@@ -41,6 +41,15 @@ class ApiView(APIView):
     parser_classes = (JsonBody, YamlBody)
     renderer_classes = (JSONRenderer,)
     content_negotiation_class = TakeTheFirst
+
+
+class HasRole(BasePermission):
+    """Whoever has a role, whichever."""
+
+    message = "This is for those who have a role."
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return isinstance(request.user, User) and bool(roles_of(request.user))
 
 
 class Operates(BasePermission):

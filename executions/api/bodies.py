@@ -10,7 +10,6 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from executions.api.reading import BIGGEST_ID
 from executions.services import Submission
-from queueing.models import DeadReason
 
 MOST_IN_BATCH = 1000
 
@@ -36,6 +35,7 @@ def _of_our_age(value: datetime) -> datetime:
 
 Moment = Annotated[AwareDatetime, AfterValidator(_of_our_age)]
 Reason = Annotated[str, StringConstraints(max_length=2000), AfterValidator(_storable)]
+Words = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_storable)]
 Id = Annotated[int, Field(ge=1, le=BIGGEST_ID, strict=True)]
 
 
@@ -129,31 +129,6 @@ class ResolveBody(BaseModel):
     reason: Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_storable)] = Field(
         description="How it is known."
     )
-
-
-class DeadLetterFilter(BaseModel):
-    """Which open entries; all conditions hold together, and none means all of them."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    ids: list[Id] | None = Field(None, max_length=1000)
-    execution_ids: list[Id] | None = Field(None, max_length=1000)
-    reason: DeadReason | None = Field(None, description="Why they were parked.")
-    q: Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_storable)] | None = Field(
-        None, description="A part of the last error."
-    )
-    created_after: Moment | None = None
-    created_before: Moment | None = None
-
-
-class DeadLettersBody(BaseModel):
-    """Requeue or discard what a filter selects, at most 1,000 entries a call, oldest first."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    filter: DeadLetterFilter
-    reason: Reason = ""
-    dry_run: bool = Field(False, description="Only count what would be touched.")
 
 
 def submission_of(body: Mapping[str, Any], *, key: str | None = None) -> Submission:

@@ -76,6 +76,7 @@ CODES: dict[str, Code] = {
         "The outcome of a step is unknown",
         "Say with `resolve` what became of its steps; then it goes on by itself.",
     ),
+    "batch_ended": Code(409, "The batch has ended", "Nothing to do: its results say what became of each entry."),
     "already_exists": Code(409, "The name is taken", "Choose another name, or change the one that is there."),
     "asset_in_use": Code(409, "An unfinished execution needs the asset", "Wait for its end, or cancel it first."),
     "conflict": Code(409, "It changed in the meantime", "Read it again and decide anew."),

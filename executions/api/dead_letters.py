@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from django.db.models import QuerySet
 from django.http import HttpResponse
 from rest_framework.request import Request
 
 from executions import services
 from executions.api import cursors
 from executions.api.answers import answer
-from executions.api.base import ApiView, caller
-from executions.api.bodies import DeadLetterFilter, DeadLettersBody, ReasonBody
+from executions.api.base import ApiView, HasRole, caller
+from executions.api.bodies import ReasonBody
+from executions.api.dead_letter_batches import address_of
+from executions.api.dead_letter_bodies import DiscardManyBody, RequeueBody, RequeueManyBody
+from executions.api.dead_letter_shapes import (
+    DeadLetterDetail,
+    DeadLetterOutcome,
+    DeadLetterOutcomes,
+    DeadLetterPage,
+    DeadLetterSummary,
+)
 from executions.api.detail import links
 from executions.api.problems import ApiProblem
 from executions.api.reading import Query, read_body
 from executions.api.schema import PAGING, call, parameter
-from executions.api.shapes import DeadLetterEntry, DeadLetterOutcome, DeadLetterOutcomes, DeadLetterPage
+from executions.dead_letter_queries import (
+    AttemptStory,
+    Group,
+    attempts_of,
+    preview,
+    summary,
+    unknown_steps,
+    visible_entries,
+)
+from executions.services.dead_letter_batches import SMALL
 from queueing.dead_letters import ADVICE
-from queueing.models import DeadLetter, DeadLetterState, DeadReason
-from safety.models import User
+from queueing.models import BatchState, BatchVerb, DeadLetter, DeadLetterState, DeadReason, RequeueFrom
 
-MOST_AT_ONCE = 1000
-
-Verb = Callable[[list[int], User, str], dict[int, str]]
-
-
-def _requeue(ids: list[int], by: User, reason: str) -> dict[int, str]:
-    return services.requeue_dead_letters(ids, by=by, reason=reason)
-
-
-def _discard(ids: list[int], by: User, reason: str) -> dict[int, str]:
-    return services.discard_dead_letters(ids, by=by, reason=reason)
+# A small batch takes a fraction of a second. Should it take longer than this, the caller is told where to look.
+AT_ONCE_SECONDS = 20
 
 
 def _entry(row: DeadLetter) -> dict[str, Any]:
@@ -44,6 +50,8 @@ def _entry(row: DeadLetter) -> dict[str, Any]:
         "reason": row.reason,
         "advice": ADVICE.get(row.reason, ""),
         "error": row.error,
+        "pattern": row.pattern,
+        "fingerprint": row.fingerprint,
         "attempts": row.attempts,
         "state": row.state,
         "created_at": row.created_at,
@@ -54,12 +62,23 @@ def _entry(row: DeadLetter) -> dict[str, Any]:
     }
 
 
-def _of_caller(request: Request) -> QuerySet[DeadLetter]:
-    return DeadLetter.objects.filter(tenant_id=caller(request).tenant_id)
+def _attempt(story: AttemptStory) -> dict[str, Any]:
+    attempt = story.attempt
+    return {
+        "number": attempt.number,
+        "worker": attempt.worker,
+        "worker_id": attempt.worker_id,
+        "leased_at": attempt.leased_at,
+        "ended_at": attempt.ended_at,
+        "end": attempt.end,
+        "error": attempt.error,
+        "output": story.output,
+        "output_cut": story.cut,
+    }
 
 
 class DeadLettersView(ApiView):
-    """The entries of the caller's tenant."""
+    """The entries that the caller may see."""
 
     @call(
         "dead_letters_list",
@@ -70,6 +89,7 @@ class DeadLettersView(ApiView):
         parameters=(
             parameter("state", "One or more, separated by commas.", enum=DeadLetterState.values),
             parameter("reason", "Why they were parked.", enum=DeadReason.values),
+            parameter("fingerprint", "Of one error; see the summary. One or more, separated by commas."),
             parameter("q", "A part of the last error."),
             parameter("created_after", "At or after this time."),
             parameter("created_before", "Before this time."),
@@ -77,12 +97,14 @@ class DeadLettersView(ApiView):
         ),
     )
     def get(self, request: Request) -> HttpResponse:
-        names = ("state", "reason", "q", "created_after", "created_before", *cursors.PARAMETERS)
+        names = ("state", "reason", "fingerprint", "q", "created_after", "created_before", *cursors.PARAMETERS)
         query = Query(request, names)
         states = query.choices("state", DeadLetterState.values) or [DeadLetterState.OPEN]
-        rows = _of_caller(request).filter(state__in=states)
+        rows = visible_entries(caller(request)).filter(state__in=states)
         if reasons := query.choices("reason", DeadReason.values):
             rows = rows.filter(reason__in=reasons)
+        if fingerprints := query.words("fingerprint"):
+            rows = rows.filter(fingerprint__in=fingerprints)
         if words := query.text("q"):
             rows = rows.filter(error__icontains=words)
         if (after := query.moment("created_after")) is not None:
@@ -92,17 +114,68 @@ class DeadLettersView(ApiView):
         return cursors.page(request, query, rows, _entry)
 
 
+class SummaryView(ApiView):
+    """The open entries in figures."""
+
+    permission_classes = (*ApiView.permission_classes, HasRole)
+
+    @call(
+        "dead_letters_summary",
+        "Count the open DLQ entries by reason, and by what their errors have in common",
+        tag="dead letters",
+        gives=DeadLetterSummary,
+        refuses=("forbidden",),
+    )
+    def get(self, request: Request) -> HttpResponse:
+        Query(request, ())
+        told = summary(caller(request).tenant_id)
+        return answer(
+            {
+                "total": told.total,
+                "capped": told.capped,
+                "new_today": told.new_today,
+                "oldest_at": told.oldest_at,
+                "by_reason": told.by_reason,
+                "groups": [_group(group) for group in told.groups],
+            }
+        )
+
+
+def _group(group: Group) -> dict[str, Any]:
+    return {
+        "fingerprint": group.fingerprint,
+        "reason": group.reason,
+        "pattern": group.pattern,
+        "count": group.count,
+        "newest_at": group.newest_at,
+        "example": {"id": group.newest, "execution": group.execution_id, "error": group.error},
+    }
+
+
 class DeadLetterView(ApiView):
     """One entry."""
 
-    @call("dead_letters_read", "Read a DLQ entry", tag="dead letters", gives=DeadLetterEntry, refuses=("not_found",))
+    @call(
+        "dead_letters_read",
+        "Read a DLQ entry with every attempt and the end of what it printed",
+        tag="dead letters",
+        gives=DeadLetterDetail,
+        refuses=("not_found",),
+    )
     def get(self, request: Request, entry_id: int) -> HttpResponse:
         Query(request, ())
-        return answer(_entry(_existing(request, entry_id)))
+        entry = _existing(request, entry_id)
+        return answer(
+            {
+                **_entry(entry),
+                "each_attempt": [_attempt(story) for story in attempts_of(entry.execution_id)],
+                "unknown_steps": unknown_steps(entry.execution_id),
+            }
+        )
 
 
 def _existing(request: Request, entry_id: int) -> DeadLetter:
-    found = _of_caller(request).filter(pk=entry_id).first()
+    found = visible_entries(caller(request)).filter(pk=entry_id).first()
     if found is None:
         raise ApiProblem("not_found", f"There is no DLQ entry {entry_id}.")
     return found
@@ -115,10 +188,9 @@ _REFUSALS = {
 }
 
 
-def _decide_one(request: Request, entry_id: int, verb: Verb) -> HttpResponse:
-    body = ReasonBody.model_validate(read_body(request))
+def _decide_one(request: Request, entry_id: int, verb: Callable[[list[int]], dict[int, str]]) -> HttpResponse:
     entry = _existing(request, entry_id)
-    outcome = verb([entry.pk], caller(request), body.reason)[entry.pk]
+    outcome = verb([entry.pk])[entry.pk]
     if outcome in _REFUSALS:
         raise ApiProblem(*_REFUSALS[outcome])
     return answer({"id": entry.pk, "execution": entry.execution_id, "outcome": outcome})
@@ -131,13 +203,20 @@ class RequeueView(ApiView):
         "dead_letters_requeue",
         "Put the execution of a DLQ entry back into the queue",
         tag="dead letters",
-        takes=ReasonBody,
+        takes=RequeueBody,
         gives=DeadLetterOutcome,
-        refuses=("not_found", "forbidden", "no_longer_open", "unknown_outcome"),
+        refuses=("not_found", "forbidden", "no_longer_open", "unknown_outcome", "invalid_input"),
         example={"reason": "The worker has more memory now"},
     )
     def post(self, request: Request, entry_id: int) -> HttpResponse:
-        return _decide_one(request, entry_id, _requeue)
+        body = RequeueBody.model_validate(read_body(request))
+        return _decide_one(
+            request,
+            entry_id,
+            lambda ids: services.requeue_dead_letters(
+                ids, by=caller(request), reason=body.reason, start_from=body.start_from
+            ),
+        )
 
 
 class DiscardView(ApiView):
@@ -153,41 +232,62 @@ class DiscardView(ApiView):
         example={"reason": "The machine is gone"},
     )
     def post(self, request: Request, entry_id: int) -> HttpResponse:
-        return _decide_one(request, entry_id, _discard)
+        body = ReasonBody.model_validate(read_body(request))
+        return _decide_one(
+            request, entry_id, lambda ids: services.discard_dead_letters(ids, by=caller(request), reason=body.reason)
+        )
 
 
-def _selected(request: Request, chosen: DeadLetterFilter) -> QuerySet[DeadLetter]:
-    rows = _of_caller(request).filter(state=DeadLetterState.OPEN)
-    if chosen.ids is not None:
-        rows = rows.filter(pk__in=chosen.ids)
-    if chosen.execution_ids is not None:
-        rows = rows.filter(execution_id__in=chosen.execution_ids)
-    if chosen.reason is not None:
-        rows = rows.filter(reason=chosen.reason)
-    if chosen.q is not None:
-        rows = rows.filter(error__icontains=chosen.q)
-    if chosen.created_after is not None:
-        rows = rows.filter(created_at__gte=chosen.created_after)
-    if chosen.created_before is not None:
-        rows = rows.filter(created_at__lt=chosen.created_before)
-    return rows.order_by("pk")
-
-
-def _decide_many(request: Request, verb: Verb) -> HttpResponse:
-    body = DeadLettersBody.model_validate(read_body(request))
-    ids = list(_selected(request, body.filter).values_list("pk", flat=True)[: MOST_AT_ONCE + 1])
-    more = len(ids) > MOST_AT_ONCE
-    ids = ids[:MOST_AT_ONCE]
-    outcomes = {} if body.dry_run else verb(ids, caller(request), body.reason)
-    return answer(
-        {
-            "matched": len(ids),
-            "counts": Counter(outcomes.values()),
-            "results": [{"id": number, "outcome": "matched" if body.dry_run else outcomes[number]} for number in ids],
-            "more": more,
-            "dry_run": body.dry_run,
-        }
+def _decide_many(request: Request, verb: BatchVerb, body: DiscardManyBody, start_from: RequeueFrom) -> HttpResponse:
+    """Begin a batch. A small one is carried out here and answered; of a bigger one the caller is told where to look."""
+    by, selection = caller(request), body.filter.selection()
+    if body.dry_run:
+        return _what_would_be(request, body)
+    batch = services.start_batch(
+        selection, verb=verb, by=by, reason=body.reason, start_from=start_from, per_second=body.per_second
     )
+    if batch is None:
+        return answer(_outcomes(matched=0))
+    at_once = batch.per_second is None
+    if at_once:
+        services.carry_out(batch, seconds=AT_ONCE_SECONDS)
+    results = list(batch.items.order_by("pk").values("entry_id", "outcome")) if at_once else []
+    running = batch.state == BatchState.RUNNING
+    told = _outcomes(
+        matched=batch.matched,
+        counts=batch.counts,
+        results=[{"id": row["entry_id"], "outcome": row["outcome"]} for row in results],
+        more=running,
+        batch=batch.pk,
+        state=batch.state,
+        links={"batch": address_of(batch.pk)},
+    )
+    return answer(told, status=202 if running else 200)
+
+
+def _what_would_be(request: Request, body: DiscardManyBody) -> HttpResponse:
+    by, selection = caller(request), body.filter.selection()
+    met = preview(selection, by=by)
+    ids = selection.open_entries(by).order_by("pk").values_list("pk", flat=True)[:SMALL]
+    return answer(
+        _outcomes(
+            matched=met.matched,
+            results=[{"id": number, "outcome": "matched"} for number in ids],
+            more=met.matched > SMALL,
+            dry_run=True,
+            preview={
+                "looked_at": met.looked_at,
+                "unknown_outcome": met.unknown,
+                "forbidden": met.forbidden,
+                "locked_assets": met.locked_assets,
+            },
+        )
+    )
+
+
+def _outcomes(matched: int, **told: Any) -> dict[str, Any]:
+    nothing = {"counts": {}, "results": [], "more": False, "dry_run": False, "batch": None, "state": None, "links": {}}
+    return {"matched": matched, **nothing, **told}
 
 
 class RequeueManyView(ApiView):
@@ -197,8 +297,10 @@ class RequeueManyView(ApiView):
         "dead_letters_requeue_many",
         "Requeue the open entries that a filter selects",
         tag="dead letters",
-        takes=DeadLettersBody,
+        takes=RequeueManyBody,
         gives=DeadLetterOutcomes,
+        also={202: DeadLetterOutcomes},
+        refuses=("forbidden", "invalid_input"),
         example={"filter": {"reason": "attempts_exhausted"}, "reason": "The workers have more memory now"},
         answer={
             "matched": 1,
@@ -206,10 +308,14 @@ class RequeueManyView(ApiView):
             "results": [{"id": 12, "outcome": "requeued"}],
             "more": False,
             "dry_run": False,
+            "batch": 3,
+            "state": "done",
+            "links": {"batch": "/api/v1/dead-letters/batches/3/"},
         },
     )
     def post(self, request: Request) -> HttpResponse:
-        return _decide_many(request, _requeue)
+        body = RequeueManyBody.model_validate(read_body(request))
+        return _decide_many(request, BatchVerb.REQUEUE, body, body.start_from)
 
 
 class DiscardManyView(ApiView):
@@ -219,8 +325,10 @@ class DiscardManyView(ApiView):
         "dead_letters_discard_many",
         "Discard the open entries that a filter selects",
         tag="dead letters",
-        takes=DeadLettersBody,
+        takes=DiscardManyBody,
         gives=DeadLetterOutcomes,
+        also={202: DeadLetterOutcomes},
+        refuses=("forbidden",),
         example={"filter": {"ids": [12, 13]}, "reason": "The machines are gone"},
         answer={
             "matched": 1,
@@ -228,7 +336,11 @@ class DiscardManyView(ApiView):
             "results": [{"id": 12, "outcome": "discarded"}],
             "more": False,
             "dry_run": False,
+            "batch": 4,
+            "state": "done",
+            "links": {"batch": "/api/v1/dead-letters/batches/4/"},
         },
     )
     def post(self, request: Request) -> HttpResponse:
-        return _decide_many(request, _discard)
+        body = DiscardManyBody.model_validate(read_body(request))
+        return _decide_many(request, BatchVerb.DISCARD, body, RequeueFrom.AS_IT_IS)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from executions.models import Connection
 from executions.states import ExecutionStatus, StepStatus
-from queueing.models import DeadLetterState, DeadReason, WorkerState
+from queueing.models import WorkerState
 from safety.models import ActionClass, SlaClass
 
 
@@ -228,44 +228,6 @@ class Status(Shape):
     id: int
     status: ExecutionStatus
     links: dict[str, str]
-
-
-class DeadLetterEntry(Shape):
-    """An execution that waits for a person."""
-
-    id: int
-    execution: int
-    reason: DeadReason
-    advice: str
-    error: str
-    attempts: int
-    state: DeadLetterState
-    created_at: datetime
-    closed_at: datetime | None
-    closed_by: str
-    close_reason: str
-    links: dict[str, str]
-
-
-class DeadLetterPage(Page):
-    results: list[DeadLetterEntry]
-
-
-class DeadLetterOutcome(Shape):
-    """requeued, discarded, moved_on (somebody was faster), unknown_outcome (resolve it first), forbidden, matched."""
-
-    id: int
-    outcome: str
-
-
-class DeadLetterOutcomes(Shape):
-    """An outcome for each entry; `more` says that the filter selects further ones."""
-
-    matched: int
-    counts: dict[str, int]
-    results: list[DeadLetterOutcome]
-    more: bool
-    dry_run: bool
 
 
 class WorkerShape(Shape):

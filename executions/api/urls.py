@@ -8,7 +8,19 @@ from django.urls import Resolver404, path, re_path, register_converter, resolve
 from django.urls.converters import IntConverter
 from django.views.decorators.csrf import csrf_exempt
 
-from executions.api import assets, dead_letters, decisions, docs, errors, executions, feed, queue, submissions, tools
+from executions.api import (
+    assets,
+    dead_letter_batches,
+    dead_letters,
+    decisions,
+    docs,
+    errors,
+    executions,
+    feed,
+    queue,
+    submissions,
+    tools,
+)
 from executions.api.reading import as_id
 
 
@@ -60,6 +72,11 @@ urlpatterns = [
     path(f"{ONE}retry/", decisions.RetryView.as_view()),
     path(f"{ONE}resolve/", decisions.ResolveView.as_view()),
     path("v1/dead-letters/", dead_letters.DeadLettersView.as_view()),
+    path("v1/dead-letters/summary/", dead_letters.SummaryView.as_view()),
+    path("v1/dead-letters/batches/", dead_letter_batches.BatchesView.as_view()),
+    path("v1/dead-letters/batches/<row:batch_id>/", dead_letter_batches.BatchView.as_view()),
+    path("v1/dead-letters/batches/<row:batch_id>/results/", dead_letter_batches.BatchResultsView.as_view()),
+    path("v1/dead-letters/batches/<row:batch_id>/cancel/", dead_letter_batches.CancelBatchView.as_view()),
     path("v1/dead-letters/requeue/", dead_letters.RequeueManyView.as_view()),
     path("v1/dead-letters/discard/", dead_letters.DiscardManyView.as_view()),
     path("v1/dead-letters/<row:entry_id>/", dead_letters.DeadLetterView.as_view()),

@@ -19,6 +19,7 @@ from executions.engine.ledger import LeaseLost, Ledger
 from executions.engine.moves import dead_record
 from executions.engine.run import ExecutionRun
 from executions.engine.state import ExecutionState, state_of
+from executions.services.dead_letter_batches import work_at_batches
 from executions.services.decisions import expire_overdue
 from executions.tools import get_catalog
 from queueing.connections import connect
@@ -83,6 +84,7 @@ class Engine:
 
     def upkeep(self) -> None:
         _ask_django(expire_overdue)
+        _ask_django(work_at_batches)
 
     def stop(self, execution_id: int, reason: str, detail: str) -> None:
         run = self._runs.get(execution_id)

@@ -1,8 +1,10 @@
 """The verbs of executions, called by every door: API, pages, admin, commands."""
 
+from executions.services.dead_letter_batches import cancel_batch, carry_out, start_batch, work_at_batches
+from executions.services.dead_letters import discard_dead_letters, requeue_dead_letters
 from executions.services.decisions import approve, reject
 from executions.services.preview import preview
-from executions.services.recovery import discard_dead_letters, requeue_dead_letters, resolve, retry
+from executions.services.recovery import resolve, retry
 from executions.services.refusals import Refused
 from executions.services.stop import cancel, cancel_many
 from executions.services.submit import Accepted, Submission, submit, submit_many
@@ -13,13 +15,17 @@ __all__ = [
     "Submission",
     "approve",
     "cancel",
+    "cancel_batch",
     "cancel_many",
+    "carry_out",
     "discard_dead_letters",
     "preview",
     "reject",
     "requeue_dead_letters",
     "resolve",
     "retry",
+    "start_batch",
     "submit",
     "submit_many",
+    "work_at_batches",
 ]

@@ -6,6 +6,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models.functions import Now
 
 from executions.models import Approval, Execution
+from executions.services.entries import entries_of
 from executions.services.records import conclude, move, remark
 from executions.services.refusals import Refused, forbidden, not_found
 from executions.states import ExecutionStatus
@@ -38,7 +39,7 @@ def approve(execution_id: int, *, by: User, comment: str = "") -> str:
             return E.PENDING_APPROVAL
         if not move(execution.pk, E.PENDING_APPROVAL, E.QUEUED, actor=by.actor, reason=comment, status_reason=""):
             raise _not_waiting(execution)
-        queue.enqueue([entry_of(execution)])
+        queue.enqueue(entries_of([execution.pk]))
     return E.QUEUED
 
 
@@ -61,25 +62,6 @@ def expire_overdue(limit: int = 100) -> int:
             execution_id, E.PENDING_APPROVAL, E.EXPIRED, actor="system", reason="Nobody approved it in time."
         )
     return expired
-
-
-def entry_of(execution: Execution) -> dict[str, object]:
-    """Return the queue entry of an execution in the shape of queue_enqueue, with the locks of its compiled plan."""
-    locks: dict[int, bool] = {}
-    for step in execution.plan.document["steps"]:
-        for target in step["targets"]:
-            locks[target["asset_id"]] = locks.get(target["asset_id"], False) or step["action_class"] != "read"
-    return {
-        "execution_id": execution.pk,
-        "tenant_id": execution.tenant_id,
-        "priority": execution.priority,
-        "not_before": execution.not_before.isoformat() if execution.not_before else None,
-        "max_attempts": execution.max_attempts,
-        # A plan of an earlier release names neither.
-        "pool": execution.plan.document.get("pool"),
-        "region": execution.plan.document.get("region"),
-        "locks": [{"asset_id": asset_id, "exclusive": exclusive} for asset_id, exclusive in sorted(locks.items())],
-    }
 
 
 def _locked(execution_id: int, by: User) -> Execution:

@@ -7,12 +7,12 @@ because the worker's own moves have changed the status that is compared.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.db import connection, transaction
 
-from executions.states import FINAL_EXECUTION, execution_event
+from executions.states import FINAL_EXECUTION, RERUN_MOVES, RERUN_STEPS, STEP_MOVES, StepStatus, execution_event
 
 MOVE = """
 WITH moved AS (
@@ -21,7 +21,7 @@ WITH moved AS (
            finished_at = CASE WHEN %(final)s THEN statement_timestamp() END,
            deadline_at = CASE WHEN %(restart)s THEN NULL ELSE deadline_at END,
            error_code = CASE WHEN %(restart)s THEN '' ELSE error_code END
-     WHERE id = %(id)s AND status = %(old)s
+     WHERE id = ANY (%(ids)s) AND status = %(old)s
     RETURNING id, last_seq
 ), event AS (
     INSERT INTO executions_event (execution_id, seq, kind, actor, reason, data)
@@ -30,7 +30,7 @@ WITH moved AS (
     UPDATE safety_idempotencykey SET blocks_until = to_timestamp(0)
      WHERE %(final)s AND %(new)s <> 'succeeded' AND execution_id IN (SELECT id FROM moved)
 )
-SELECT count(*) FROM moved
+SELECT coalesce(array_agg(id), '{}') FROM moved
 """
 
 REMARK = """
@@ -41,38 +41,65 @@ INSERT INTO executions_event (execution_id, seq, kind, actor, reason, data)
 SELECT id, last_seq, %(kind)s, %(actor)s, %(reason)s, %(data)s::jsonb FROM moved
 """
 
-# Events as the engine writes them: a step with one target moves together with it.
-SKIP = """
-WITH target AS (
-    UPDATE executions_steptarget SET status = 'skipped', finished_at = statement_timestamp()
-     WHERE execution_id = %(id)s AND status = 'pending' RETURNING id, step_id, position, name, attempt
-), step AS (
-    UPDATE executions_step SET status = 'skipped', finished_at = statement_timestamp()
-     WHERE execution_id = %(id)s AND status = 'pending' RETURNING id, position, key
-), single AS (
+# Events as the engine writes them: a step with one target moves together with it. {step_and_target} are the two UPDATEs
+# that move the rows; each returns also `was`, the status before.
+_STEP_MOVES = """
+WITH {step_and_target}, single AS (
     SELECT step_id, min(id) AS id, min(name) AS name, min(attempt) AS attempt
-      FROM executions_steptarget WHERE execution_id = %(id)s GROUP BY step_id HAVING count(*) = 1
+      FROM executions_steptarget WHERE execution_id = ANY (%(ids)s) GROUP BY step_id HAVING count(*) = 1
 ), event AS (
-    SELECT s.position, t.position AS target_position, 'target.skipped' AS kind,
-           jsonb_build_object('step', s.key, 'target', t.name, 'step_target', t.id, 'from', 'pending', 'to', 'skipped',
+    SELECT t.execution_id, s.position, t.position AS target_position, 'target.' || %(new)s AS kind,
+           jsonb_build_object('step', s.key, 'target', t.name, 'step_target', t.id, 'from', t.was, 'to', %(new)s,
                               'attempt', t.attempt) AS data
       FROM target t JOIN executions_step s ON s.id = t.step_id
      WHERE t.step_id NOT IN (SELECT step_id FROM single)
      UNION ALL
-    SELECT step.position, NULL, 'step.skipped',
-           jsonb_build_object('step', step.key, 'step_id', step.id, 'from', 'pending', 'to', 'skipped')
-               || CASE WHEN single.id IS NULL THEN '{}' ELSE jsonb_build_object(
+    SELECT step.execution_id, step.position, NULL, 'step.' || %(new)s,
+           jsonb_build_object('step', step.key, 'step_id', step.id, 'from', step.was, 'to', %(new)s)
+               || CASE WHEN single.id IS NULL THEN '{{}}' ELSE jsonb_build_object(
                     'target', single.name, 'step_target', single.id, 'attempt', single.attempt) END
       FROM step LEFT JOIN single ON single.step_id = step.id
 ), numbered AS (
-    SELECT kind, data, row_number() OVER (ORDER BY position, target_position NULLS LAST) AS k FROM event
+    SELECT execution_id, kind, data, row_number() OVER of_execution AS k, count(*) OVER (PARTITION BY execution_id) AS n
+      FROM event WINDOW of_execution AS (PARTITION BY execution_id ORDER BY position, target_position NULLS LAST)
 ), moved AS (
-    UPDATE executions_execution SET last_seq = last_seq + (SELECT count(*) FROM event) WHERE id = %(id)s
-    RETURNING id, last_seq - (SELECT count(*) FROM event) AS base
+    UPDATE executions_execution e SET last_seq = e.last_seq + counted.n
+      FROM (SELECT DISTINCT execution_id, n FROM numbered) counted WHERE e.id = counted.execution_id
+    RETURNING e.id, e.last_seq - counted.n AS base
 )
 INSERT INTO executions_event (execution_id, seq, kind, actor, reason, data)
-SELECT moved.id, moved.base + k, kind, %(actor)s, '', data FROM moved, numbered
+SELECT moved.id, moved.base + k, kind, %(actor)s, %(reason)s, data FROM moved JOIN numbered ON execution_id = moved.id
 """
+
+# What has not begun will not.
+SKIP = _STEP_MOVES.format(
+    step_and_target="""target AS (
+    UPDATE executions_steptarget SET status = %(new)s, finished_at = statement_timestamp()
+     WHERE execution_id = ANY (%(ids)s) AND status = 'pending'
+    RETURNING execution_id, id, step_id, position, name, attempt, 'pending'::text AS was
+), step AS (
+    UPDATE executions_step SET status = %(new)s, finished_at = statement_timestamp()
+     WHERE execution_id = ANY (%(ids)s) AND status = 'pending'
+    RETURNING execution_id, id, position, key, 'pending'::text AS was
+)"""
+)
+
+# Steps that failed, or whose outcome nobody knows, are to be run again, on the targets where they did not succeed.
+RERUN = _STEP_MOVES.format(
+    step_and_target="""step AS (
+    UPDATE executions_step s SET status = %(new)s, finished_at = NULL, error_code = '', error = ''
+      FROM executions_step before
+     WHERE s.execution_id = ANY (%(ids)s) AND s.status = ANY (%(rerun_steps)s)
+       AND before.id = s.id AND before.status = s.status
+    RETURNING s.execution_id, s.id, s.position, s.key, before.status AS was
+), target AS (
+    UPDATE executions_steptarget t SET status = %(new)s, finished_at = NULL, error_code = '', error = ''
+      FROM executions_steptarget before
+     WHERE t.step_id IN (SELECT id FROM step) AND t.status = ANY (%(rerun_targets)s)
+       AND before.id = t.id AND before.status = t.status
+    RETURNING t.execution_id, t.id, t.step_id, t.position, t.name, t.attempt, before.status AS was
+)"""
+)
 
 
 def move(
@@ -90,12 +117,30 @@ def move(
 
     `restart` clears deadline and error for a new run. Raises KeyError when the move is not legal.
     """
+    moved = move_many(
+        [execution_id], old, new, actor=actor, reason=reason, status_reason=status_reason, data=data, restart=restart
+    )
+    return bool(moved)
+
+
+def move_many(
+    execution_ids: Sequence[int],
+    old: str,
+    new: str,
+    *,
+    actor: str,
+    reason: str = "",
+    status_reason: str | None = None,
+    data: dict[str, Any] | None = None,
+    restart: bool = False,
+) -> list[int]:
+    """The same for several; return those that were still in `old`. The caller has locked their rows, in order."""
     kind = execution_event(old, new)
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             MOVE,
             {
-                "id": execution_id,
+                "ids": list(execution_ids),
                 "old": old,
                 "new": new,
                 "kind": kind,
@@ -108,9 +153,9 @@ def move(
             },
         )
         row = cursor.fetchone()
-        moved = bool(row and row[0] == 1)
+        moved: list[int] = list(row[0]) if row else []
         if moved:
-            tell([execution_id])
+            tell(moved)
     return moved
 
 
@@ -119,14 +164,57 @@ def conclude(execution_id: int, old: str, new: str, *, actor: str, reason: str) 
 
     Returns whether it was still in `old`; nothing is written if it was not. Raises KeyError when the move is not legal.
     """
+    return bool(conclude_many([execution_id], old, new, actor=actor, reason=reason))
+
+
+def conclude_many(
+    execution_ids: Sequence[int],
+    old: str,
+    new: str,
+    *,
+    actor: str,
+    reason: str,
+    data: dict[str, Any] | None = None,
+) -> list[int]:
+    """The same for several; return those that were still in `old`."""
     execution_event(old, new)
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT status FROM executions_execution WHERE id = %s FOR UPDATE", [execution_id])
-        if cursor.fetchone() != (old,):
-            return False
+        still = lock_in(execution_ids, old)
+        if not still:
+            return []
         # Before the move: the last event of an execution is that it ended, and readers stop there.
-        cursor.execute(SKIP, {"id": execution_id, "actor": actor})
-        return move(execution_id, old, new, actor=actor, reason=reason)
+        cursor.execute(SKIP, {"ids": still, "new": StepStatus.SKIPPED, "actor": actor, "reason": ""})
+        return move_many(still, old, new, actor=actor, reason=reason, data=data)
+
+
+def run_again(execution_ids: Sequence[int], *, actor: str, reason: str) -> None:
+    """Have the steps that failed, or whose outcome is unknown, run again on the targets where they did not succeed.
+
+    For executions that no worker holds, whose rows the caller has locked. Each step and target gets its event.
+    """
+    targets = {old for old, new in (*STEP_MOVES, *RERUN_MOVES) if new == StepStatus.PENDING}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            RERUN,
+            {
+                "ids": list(execution_ids),
+                "new": StepStatus.PENDING,
+                "rerun_steps": sorted(RERUN_STEPS),
+                "rerun_targets": sorted(targets),
+                "actor": actor,
+                "reason": reason,
+            },
+        )
+
+
+def lock_in(execution_ids: Sequence[int], status: str) -> list[int]:
+    """Lock the rows of these executions, in order, to the end of the transaction; return those in this status."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id, status FROM executions_execution WHERE id = ANY (%s) ORDER BY id FOR NO KEY UPDATE",
+            [list(execution_ids)],
+        )
+        return [execution_id for execution_id, now in cursor.fetchall() if now == status]
 
 
 def remark(execution_id: int, kind: str, *, actor: str, reason: str = "", data: dict[str, Any] | None = None) -> None:

@@ -1,23 +1,22 @@
-"""What a person does after trouble: retry as a new execution, resolve an unknown outcome, requeue, discard."""
+"""What a person does after trouble: retry as a new execution, or say what became of a step whose outcome is unknown."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from typing import Any
 
 from django.db import transaction
 
 from executions.models import Execution, Step, StepTarget
 from executions.plans.templates import Template, templates_in
-from executions.services.decisions import entry_of
-from executions.services.records import conclude, move, remark
+from executions.services.entries import entries_of
+from executions.services.records import move, remark
 from executions.services.refusals import Refused, forbidden, not_found
 from executions.services.submit import Accepted, Submission, submit
 from executions.states import STEP_MOVES, ExecutionStatus, StepStatus
 from queueing import queue
-from queueing.dead_letters import close
-from queueing.models import DeadLetter, DeadLetterState
+from queueing.dead_letters import close, lock_open
+from queueing.models import DeadLetterState
 from safety import rbac
 from safety.models import User
 
@@ -163,7 +162,12 @@ def resolve(execution_id: int, *, by: User, step: str, outcome: str, reason: str
         _move_unknown(found, OUTCOMES[outcome], actor=by.actor, reason=reason)
         if execution.steps.filter(status=S.UNKNOWN).exists():
             return E.NEEDS_ATTENTION
-        _back_to_queue(execution, by.actor, reason, "resolved")
+        if not move(
+            execution.pk, E.NEEDS_ATTENTION, E.QUEUED, actor=by.actor, reason=reason, status_reason="", restart=True
+        ):
+            raise Refused("not_waiting", "Somebody else has just decided.", "Look at the page again.", status=409)
+        close(execution.pk, DeadLetterState.RESOLVED, by=by.actor, reason=reason)
+        queue.enqueue(entries_of([execution.pk], at_once=True))
     return E.QUEUED
 
 
@@ -208,6 +212,7 @@ def _named(target: StepTarget) -> dict[str, Any]:
 
 
 def _needing_attention(execution_id: int, by: User) -> Execution:
+    lock_open(execution_id)
     execution = Execution.objects.visible_to(by).select_for_update().filter(pk=execution_id).first()
     if execution is None:
         raise not_found(execution_id)
@@ -224,54 +229,3 @@ def _needing_attention(execution_id: int, by: User) -> Execution:
             status=409,
         )
     return execution
-
-
-def _back_to_queue(execution: Execution, actor: str, reason: str, closed_as: str) -> None:
-    if not move(execution.pk, E.NEEDS_ATTENTION, E.QUEUED, actor=actor, reason=reason, status_reason="", restart=True):
-        raise Refused("not_waiting", "Somebody else has just decided.", "Look at the page again.", status=409)
-    close(execution.pk, closed_as, by=actor, reason=reason)
-    queue.enqueue([{**entry_of(execution), "not_before": None}])
-
-
-def requeue_dead_letters(entry_ids: Sequence[int], *, by: User, reason: str = "") -> dict[int, str]:
-    """Put the executions of these DLQ entries back into the queue, each at most once.
-
-    Returns for each entry "requeued", or why not: "moved_on", "unknown_outcome" (resolve its steps first), "forbidden".
-    """
-    return {entry_id: _requeue(entry_id, by, reason) for entry_id in entry_ids}
-
-
-def _requeue(entry_id: int, by: User, reason: str) -> str:
-    with transaction.atomic():
-        entry = DeadLetter.objects.filter(pk=entry_id, tenant_id=by.tenant_id, state=DeadLetterState.OPEN).first()
-        if entry is None:
-            return "moved_on"
-        try:
-            execution = _needing_attention(entry.execution_id, by)
-            if execution.steps.filter(status=S.UNKNOWN).exists():
-                return "unknown_outcome"
-            _back_to_queue(execution, by.actor, reason, "requeued")
-        except Refused as refused:
-            transaction.set_rollback(True)
-            return "forbidden" if refused.code == "forbidden" else "moved_on"
-    return "requeued"
-
-
-def discard_dead_letters(entry_ids: Sequence[int], *, by: User, reason: str) -> dict[int, str]:
-    """Give these executions up: they end as failed. Returns for each entry "discarded", "moved_on" or "forbidden"."""
-    return {entry_id: _discard(entry_id, by, reason) for entry_id in entry_ids}
-
-
-def _discard(entry_id: int, by: User, reason: str) -> str:
-    with transaction.atomic():
-        entry = DeadLetter.objects.filter(pk=entry_id, tenant_id=by.tenant_id, state=DeadLetterState.OPEN).first()
-        if entry is None:
-            return "moved_on"
-        try:
-            execution = _needing_attention(entry.execution_id, by)
-        except Refused as refused:
-            return "forbidden" if refused.code == "forbidden" else "moved_on"
-        if not conclude(execution.pk, E.NEEDS_ATTENTION, E.FAILED, actor=by.actor, reason=reason):
-            return "moved_on"
-        close(execution.pk, "discarded", by=by.actor, reason=reason)
-    return "discarded"

@@ -12,7 +12,7 @@ from executions.services.records import conclude, move
 from executions.services.refusals import Refused, forbidden, not_found
 from executions.states import FINAL_EXECUTION, ExecutionStatus
 from queueing import queue
-from queueing.dead_letters import close
+from queueing.dead_letters import close, lock_open
 from safety import rbac
 from safety.models import User
 
@@ -71,6 +71,7 @@ def _try_to_cancel(execution: Execution, actor: str, reason: str) -> str | None:
         return E.CANCELLED if conclude(execution.pk, status, E.CANCELLED, actor=actor, reason=reason) else None
     if status == E.NEEDS_ATTENTION:
         with transaction.atomic():
+            lock_open(execution.pk)
             if not conclude(execution.pk, status, E.CANCELLED, actor=actor, reason=reason):
                 return None
             close(execution.pk, "discarded", by=actor, reason=reason)

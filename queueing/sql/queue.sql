@@ -350,7 +350,7 @@ BEGIN
       FROM jsonb_to_recordset(p_entries) AS e(execution_id bigint, "end" text, error text)
       JOIN queueing_queueentry q ON q.execution_id = e.execution_id AND q.state = 'leased'
       LEFT JOIN queueing_worker w ON w.id = q.worker_id
-        ON CONFLICT (execution_id, number) DO NOTHING;
+        ON CONFLICT (execution_id, token) DO NOTHING;
 END $$;
 
 
