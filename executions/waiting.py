@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from executions.models import Asset, Execution
 from executions.states import ExecutionStatus
 from queueing import control
@@ -20,20 +22,26 @@ def waiting_sentence(execution: Execution) -> str:
 
 def sentence(waiting: Waiting) -> str:
     """Return one reason to wait as a sentence, with the name of the asset that it is about."""
-    name = ""
-    if waiting.asset_id is not None:
-        name = Asset.objects.filter(pk=waiting.asset_id).values_list("name", flat=True).first() or "an asset"
+    return sentences([waiting])[0]
+
+
+def sentences(reasons: Sequence[Waiting]) -> list[str]:
+    """Return reasons to wait as sentences. One statement for the names of all assets."""
+    assets = {waiting.asset_id for waiting in reasons if waiting.asset_id is not None}
+    names = dict(Asset.objects.filter(pk__in=assets).values_list("pk", "name")) if assets else {}
+    return [_sentence(waiting, names.get(waiting.asset_id or 0, "an asset")) for waiting in reasons]
+
+
+def _sentence(waiting: Waiting, name: str) -> str:
     by = f" ({waiting.by})" if waiting.by else ""
     match waiting.kind:
         case "lock":
             return (
                 f"Waiting for the lock on {name}, held by #{waiting.other} for {_span(waiting.seconds)}; "
-                f"{_ordinal(waiting.position or 1)} in line."
+                f"{_position(waiting)} in line."
             )
         case "line":
-            return (
-                f"Waiting for its turn at {name}, behind #{waiting.other}: {_ordinal(waiting.position or 1)} in line."
-            )
+            return f"Waiting for its turn at {name}, behind #{waiting.other}: {_position(waiting)} in line."
         case "not_before":
             return f"Not before {waiting.until:%Y-%m-%d %H:%M:%S} UTC."
         case "backoff":
@@ -51,7 +59,7 @@ def sentence(waiting: Waiting) -> str:
         case "apart":
             return "A worker died while it ran this; it waits to be run apart from others."
     if waiting.position and waiting.position > 1:
-        return f"Waiting for a free worker: {_ordinal(waiting.position)} in line."
+        return f"Waiting for a free worker: {_position(waiting)} in line."
     return "Waiting for a free worker."
 
 
@@ -64,6 +72,11 @@ def _span(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _position(waiting: Waiting) -> str:
+    position = waiting.position or 1
+    return f"beyond the {_ordinal(position - 1)}" if waiting.beyond else _ordinal(position)
 
 
 def _ordinal(number: int) -> str:

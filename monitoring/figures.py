@@ -16,7 +16,8 @@ from prometheus_client.registry import Collector
 
 from executions.states import ExecutionStatus
 from monitoring.health import database_answers
-from queueing.models import DeadReason, EntryState, WorkerState
+from queueing.control import lines
+from queueing.models import AttemptEnd, DeadReason, EntryState, WorkerState
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,18 @@ SELECT state, count(*), coalesce(sum(slots), 0), coalesce(sum(running), 0),
        count(*) FILTER (WHERE last_beat_at > statement_timestamp() - make_interval(secs => %s))
   FROM queueing_worker WHERE stopped_at IS NULL GROUP BY state
 """
+CLUSTERS = """
+SELECT c.host || '/' || c.pid, c.processes, count(w.id) FILTER (WHERE w.state = 'active' AND NOT w.isolation),
+       c.max_processes
+  FROM queueing_cluster c LEFT JOIN queueing_worker w ON w.cluster = c.name AND w.stopped_at IS NULL
+ WHERE c.stopped_at IS NULL GROUP BY c.name
+"""
+# How the attempts of the last hour ended that ended without their execution. Old ones are removed by retention, so a
+# counter would jump; who wants a rate divides by the hour.
+ATTEMPTS = """
+SELECT "end", count(*) FROM queueing_attempt WHERE ended_at > statement_timestamp() - interval '1 hour' GROUP BY "end"
+"""
+SUSPECTS = "SELECT 'suspects', count(*) FROM queueing_queueentry WHERE losses > 0 AND state <> 'leased'"
 DRAINING = "SELECT 'draining', coalesce(bool_or(draining), false)::int FROM queueing_queuecontrol"
 
 # The first column is a label, the others are numbers.
@@ -53,7 +66,9 @@ class DatabaseFigures(Collector):
             "executions": _executions,
             "queue": _queue,
             "dead_letters": _dead_letters,
+            "lines": _lines,
             "workers": _workers,
+            "attempts": _attempts,
         }
         answers = database_answers()  # or else each group would wait in vain for a connection
         for name, read in groups.items():
@@ -111,19 +126,63 @@ def _queue() -> list[Metric]:
     ]
 
 
+def _lines() -> list[Metric]:
+    waiting, seconds, served = (
+        GaugeMetricFamily(f"opsconductor_queue_line_{name}", help_text, labels=["pool", "region"])
+        for name, help_text in (
+            ("waiting", "Entries that wait for workers with these labels"),
+            ("seconds", "The longest wait among them"),
+            ("served", "1 when a worker serves them, and their pool is not paused"),
+        )
+    )
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL statement_timeout = {MOST_MILLISECONDS}")
+        for line in lines():
+            labels = [line.pool, line.region]
+            waiting.add_metric(labels, line.waiting)
+            seconds.add_metric(labels, line.seconds)
+            served.add_metric(labels, line.served and not line.paused)
+    return [waiting, seconds, served]
+
+
+def _attempts() -> list[Metric]:
+    rows = _rows(ATTEMPTS)
+    ((_, (suspects,)),) = _rows(SUSPECTS)
+    return [
+        _by(
+            "opsconductor_attempts_ended_last_hour",
+            "Attempts that ended without their execution within the last hour, by how",
+            "end",
+            AttemptEnd.values,
+            rows,
+        ),
+        _gauge("opsconductor_queue_suspects", "Entries that a worker died of, and that wait to be run apart", suspects),
+    ]
+
+
 def _dead_letters() -> list[Metric]:
     rows = _rows(DEAD_LETTERS)
     return [_by("opsconductor_dead_letters", "Open DLQ entries by reason", "reason", DeadReason.values, rows)]
 
 
 def _workers() -> list[Metric]:
-    rows = _rows(WORKERS, settings.LEASE.total_seconds())
+    rows = _rows(WORKERS, settings.SILENT_AFTER.total_seconds())
+    clusters = _rows(CLUSTERS)
     states = [WorkerState.ACTIVE.value, WorkerState.STOPPING.value]
     total, slots, running, beating = (sum(numbers[column] for _, numbers in rows) for column in range(4))
     return [
         _by("opsconductor_workers", "Workers that have not ended, by state", "state", states, rows),
-        _gauge("opsconductor_workers_beating", "Workers that beat within the time of a lease", beating),
-        _gauge("opsconductor_workers_silent", "Workers that have not ended and did not beat", total - beating),
+        _gauge("opsconductor_workers_beating", "Workers that have not missed two beats", beating),
+        _gauge("opsconductor_workers_silent", "Workers that have not ended and have missed two beats", total - beating),
+        _gauge("opsconductor_clusters", "Clusters, each one `manage.py worker` on a host", len(clusters)),
+        *(
+            _by(f"opsconductor_cluster_processes_{name}", help_text, "cluster", [row[0] for row in clusters], found)
+            for name, help_text, found in (
+                ("wanted", "Worker processes that a cluster is to have", clusters),
+                ("alive", "Worker processes at work in a cluster", [(label, few[1:]) for label, few in clusters]),
+                ("room", "Worker processes that a cluster can have", [(label, few[2:]) for label, few in clusters]),
+            )
+        ),
         _gauge("opsconductor_worker_slots", "Executions that workers can run at once", slots),
         _gauge("opsconductor_worker_running", "Executions that workers run", running),
     ]

@@ -20,15 +20,15 @@ from django.db.backends.utils import CursorWrapper
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
-from queueing.control import is_draining
-from queueing.models import EntryState, QueueControl, QueueEntry
+from queueing.control import is_draining, line_sentences, lines
+from queueing.models import QueueControl
 
 PASS, WARN, FAIL = WORSE = ("pass", "warn", "fail")
 CONNECT_SECONDS = 3
 _MOST_NAMED = 5
 
 WORKERS = """
-SELECT host, pid, extract(epoch FROM statement_timestamp() - last_beat_at)::float
+SELECT host, pid, extract(epoch FROM statement_timestamp() - last_beat_at)::float, draining AND state = 'active'
   FROM queueing_worker WHERE stopped_at IS NULL ORDER BY last_beat_at LIMIT 1000
 """
 
@@ -135,29 +135,34 @@ def known_migrations() -> frozenset[tuple[str, str]]:
 
 
 def queue() -> Verdict:
-    """Whether the queue can be read and is open."""
+    """Whether the queue can be read, is open, and somebody serves what waits in it."""
     if not QueueControl.objects.exists():
         return FAIL, "The queue's control row is missing: run `manage.py migrate`."
     if is_draining():
         return WARN, "It is draining: nothing is taken in until an operator resumes it."
-    waiting = QueueEntry.objects.exclude(state=EntryState.LEASED).count()
-    return PASS, f"It is open; {waiting} entries wait."
+    waiting = lines()
+    if standing := line_sentences(waiting):
+        more = f" And {len(standing) - _MOST_NAMED} more lines." if len(standing) > _MOST_NAMED else ""
+        return WARN, f"{' '.join(standing[:_MOST_NAMED])}{more}"
+    return PASS, f"It is open; {sum(line.waiting for line in waiting)} entries wait for a worker."
 
 
 def workers() -> Verdict:
-    """Whether workers give signs of life within the time of a lease."""
+    """Whether workers give signs of life: one that has missed two beats is silent, well before its leases run out."""
     with connection.cursor() as cursor:
         cursor.execute(WORKERS)
         rows = cursor.fetchall()
     if not rows:
         return FAIL, "No worker is running: start `make serve` or `manage.py worker`."
-    limit = settings.LEASE.total_seconds()
-    silent = [(f"{host}/{pid}", age) for host, pid, age in rows if age > limit]
+    limit = settings.SILENT_AFTER.total_seconds()
+    silent = [(f"{host}/{pid}", age) for host, pid, age, _ in rows if age > limit]
     told = ", ".join(f"{name} for {age:.0f} s" for name, age in silent[:_MOST_NAMED])
     if len(silent) == len(rows):
         return FAIL, f"No worker gives a sign of life; silent: {told}."
     if silent:
         return WARN, f"{len(silent)} of {len(rows)} workers are silent: {told}."
+    if all(draining for _, _, _, draining in rows):
+        return WARN, f"All {len(rows)} drain: nothing is begun until an operator undrains them."
     return PASS, f"{len(rows)} beat."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypedDict
@@ -11,6 +12,11 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from queueing.models import DEFAULT_POOL, EntryState, LockState, Pool, QueueControl, QueueEntry, Worker, WorkerState
+
+
+class _Labels(TypedDict):
+    pool: str
+    region: str
 
 
 class QueueFigures(TypedDict):
@@ -116,16 +122,49 @@ def resume_pool(name: str, *, by: str, reason: str = "") -> bool:
 
 def _set_paused(name: str, *, paused: bool, by: str, reason: str) -> bool:
     with transaction.atomic(), connection.cursor() as cursor:
-        # One statement: of two who pause at once, one changes something.
+        # One statement: of two who pause at once, one changes something. To resume what was never paused leaves no row.
         cursor.execute(
-            "INSERT INTO queueing_pool AS p (name, paused, changed_by, reason) VALUES (%(name)s, %(paused)s, %(by)s,"
-            " %(reason)s) ON CONFLICT (name) DO UPDATE SET paused = %(paused)s, changed_at = statement_timestamp(),"
+            "INSERT INTO queueing_pool AS p (name, paused, changed_by, reason) SELECT %(name)s, %(paused)s, %(by)s,"
+            " %(reason)s WHERE %(paused)s OR EXISTS (SELECT FROM queueing_pool WHERE name = %(name)s)"
+            " ON CONFLICT (name) DO UPDATE SET paused = %(paused)s, changed_at = statement_timestamp(),"
             " changed_by = %(by)s, reason = %(reason)s WHERE p.paused <> %(paused)s",
             {"name": name, "paused": paused, "by": by, "reason": reason},
         )
-        changed = cursor.rowcount == 1
+        changed: bool = cursor.rowcount == 1
         cursor.execute("SELECT pg_notify('opsconductor_queue', '')")
-    return changed and (paused or Pool.objects.filter(pk=name).exists())
+    return changed
+
+
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """A pool as operators see it. known: a worker names it, or something of it is in the queue."""
+
+    name: str
+    paused: bool
+    changed_by: str
+    reason: str
+    running: int
+    known: bool
+
+
+def pool_state(name: str) -> PoolState:
+    """Return what is known of a pool; one that nobody has ever named is open and not known."""
+    row = Pool.objects.filter(name=name).first()
+    running = QueueEntry.objects.filter(state=EntryState.LEASED, pool=name).count()
+    known = (
+        running > 0
+        or name == DEFAULT_POOL
+        or Worker.objects.filter(stopped_at=None, pools__contains=[name]).exists()
+        or any(line.pool == name for line in lines())
+    )
+    return PoolState(
+        name,
+        paused=row is not None and row.paused,
+        changed_by=row.changed_by if row else "",
+        reason=row.reason if row else "",
+        running=running,
+        known=known,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,39 +200,67 @@ def lines() -> list[Line]:
         return [Line(*row) for row in cursor.fetchall()]
 
 
-# The one that is in the way: who holds the lock of an asset that this one wants, or else who stands first in its line.
+def line_sentences(waiting: Iterable[Line], draining: str | None = None) -> list[str]:
+    """Return a sentence for each line that stands still, and why; `draining`: who drained the queue, if it is."""
+    said = []
+    for line in waiting:
+        wait = f"{line.waiting} {'execution waits' if line.waiting == 1 else 'executions wait'}"
+        if draining is not None:
+            said.append(f"The queue is draining{f' ({draining})' if draining else ''}: {wait} in {_named(line)}.")
+        elif line.paused:
+            said.append(f"The pool {line.pool} is paused: {wait}{f' for {_named(line)}' if line.region else ''}.")
+        elif not line.served:
+            said.append(f"No worker serves {_named(line)}: {wait}.")
+    return said
+
+
+def _named(line: Line) -> str:
+    if line.region:
+        return f"region {line.region}" if line.pool == DEFAULT_POOL else f"pool {line.pool} in region {line.region}"
+    return f"pool {line.pool}"
+
+
+# Of each execution the one in the way: who holds the lock of an asset that it wants, or else who stands first in
+# its line; and its position there.
 IN_THE_WAY = """
-SELECT mine.asset_id, other.execution_id, other.state,
-       coalesce(extract(epoch FROM statement_timestamp() - other.held_at), 0)::float8,
+SELECT way.execution_id, way.asset_id, way.other_id, way.other_state, way.seconds,
        (SELECT count(*) FROM (SELECT FROM queueing_assetlock line
-         WHERE line.asset_id = mine.asset_id AND line.state = 'queued'
-           AND (line.place, line.execution_id) < (mine.place, mine.execution_id) LIMIT %(most)s) ahead) + 1
-  FROM queueing_assetlock mine
-  JOIN LATERAL (
-      (SELECT h.execution_id, h.state, h.held_at FROM queueing_assetlock h
-        WHERE h.asset_id = mine.asset_id AND h.state = 'held' AND (h.exclusive OR mine.exclusive)
-        ORDER BY h.held_at LIMIT 1)
-       UNION ALL
-      (SELECT q.execution_id, q.state, NULL FROM queueing_assetlock q
-        WHERE q.asset_id = mine.asset_id AND q.state = 'queued' AND (q.exclusive OR mine.exclusive)
-          AND (q.place, q.execution_id) < (mine.place, mine.execution_id)
-        ORDER BY q.place, q.execution_id LIMIT 1)
-      LIMIT 1
-  ) other ON true
- WHERE mine.execution_id = %(id)s AND mine.state = 'queued'
- ORDER BY other.state, other.held_at LIMIT 1
+         WHERE line.asset_id = way.asset_id AND line.state = 'queued'
+           AND (line.place, line.execution_id) < (way.place, way.execution_id) LIMIT %(most)s) ahead)
+  FROM (
+    SELECT DISTINCT ON (mine.execution_id) mine.execution_id, mine.asset_id, mine.place,
+           other.execution_id AS other_id, other.state AS other_state,
+           coalesce(extract(epoch FROM statement_timestamp() - other.held_at), 0)::float8 AS seconds
+      FROM queueing_assetlock mine
+      JOIN LATERAL (
+          (SELECT h.execution_id, h.state, h.held_at FROM queueing_assetlock h
+            WHERE h.asset_id = mine.asset_id AND h.state = 'held' AND (h.exclusive OR mine.exclusive)
+            ORDER BY h.held_at LIMIT 1)
+           UNION ALL
+          (SELECT q.execution_id, q.state, NULL FROM queueing_assetlock q
+            WHERE q.asset_id = mine.asset_id AND q.state = 'queued' AND (q.exclusive OR mine.exclusive)
+              AND (q.place, q.execution_id) < (mine.place, mine.execution_id)
+            ORDER BY q.place, q.execution_id LIMIT 1)
+          LIMIT 1
+      ) other ON true
+     WHERE mine.execution_id = ANY (%(ids)s) AND mine.state = 'queued'
+     ORDER BY mine.execution_id, other.state, other.held_at
+  ) way
 """
 
 AHEAD = """
-SELECT count(*) FROM (SELECT FROM queueing_queueentry q
- WHERE q.state = 'ready' AND q.losses = 0 AND q.pool = %(pool)s AND q.region = %(region)s AND q.tenant_id = %(tenant)s
-   AND (q.place, q.execution_id) < (%(place)s, %(id)s) LIMIT %(most)s) ahead
+SELECT mine.execution_id, (SELECT count(*) FROM (SELECT FROM queueing_queueentry q
+         WHERE q.state = 'ready' AND q.losses = 0 AND q.pool = mine.pool AND q.region = mine.region
+           AND q.tenant_id = mine.tenant_id AND (q.place, q.execution_id) < (mine.place, mine.execution_id)
+         LIMIT %(most)s) ahead)
+  FROM queueing_queueentry mine WHERE mine.execution_id = ANY (%(ids)s)
 """
 
 SERVED = """
-SELECT EXISTS (SELECT FROM queueing_worker w WHERE w.stopped_at IS NULL AND w.state = 'active' AND NOT w.draining
-                  AND w.last_beat_at > statement_timestamp() - %s::interval
-                  AND queue_serves(w.pools, w.regions, %s, %s))
+SELECT label.pool, label.region FROM unnest(%(pools)s::text[], %(regions)s::text[]) AS label(pool, region)
+ WHERE EXISTS (SELECT FROM queueing_worker w WHERE w.stopped_at IS NULL AND w.state = 'active' AND NOT w.draining
+                  AND w.last_beat_at > statement_timestamp() - %(lease)s::interval
+                  AND queue_serves(w.pools, w.regions, label.pool, label.region))
 """
 
 
@@ -206,6 +273,7 @@ class Waiting:
               to be run apart), or worker (all that serve it are busy)
     asset_id  whose lock or line; other: the execution that is in the way, which holds the lock for `seconds`
     position  place in line, from 1: at the asset, or among those that wait for the same workers
+    beyond    the line is longer than was counted: the position is further back than that
     until     when its time comes, for not_before and backoff
     by        who drained or paused, and why
     """
@@ -219,6 +287,7 @@ class Waiting:
     pool: str = DEFAULT_POOL
     region: str = ""
     by: str = ""
+    beyond: bool = False
 
 
 def waiting(execution_id: int) -> Waiting | None:
@@ -229,35 +298,68 @@ def waiting(execution_id: int) -> Waiting | None:
 
 def waiting_of(entry: QueueEntry) -> Waiting:
     """Return why a queue entry that is not leased waits."""
-    if entry.state == EntryState.DELAYED:
-        return Waiting("backoff" if entry.attempt else "not_before", until=entry.available_at)
+    return waiting_of_all([entry])[entry.pk]
+
+
+def waiting_of_all(entries: Iterable[QueueEntry], most: int = COUNTED_EXACTLY) -> dict[int, Waiting]:
+    """Return why each of these entries, none of them leased, waits; at most six statements, however many they are.
+
+    most: of those that are before one of them, so many are counted.
+    """
+    reasons: dict[int, Waiting] = {}
+    left: dict[int, QueueEntry] = {}
+    for entry in entries:
+        if entry.state == EntryState.DELAYED:
+            reasons[entry.pk] = Waiting("backoff" if entry.attempt else "not_before", until=entry.available_at)
+        else:
+            left[entry.pk] = entry
+    if not left:
+        return reasons
     control = QueueControl.objects.filter(draining=True).first()
     if control is not None:
-        return Waiting("draining", by=_said(control.changed_by, control.reason))
-    labels = {"pool": entry.pool, "region": entry.region}
-    paused = Pool.objects.filter(name=entry.pool, paused=True).first()
-    if paused is not None:
-        return Waiting("paused", by=_said(paused.changed_by, paused.reason), **labels)
+        by = _said(control.changed_by, control.reason)
+        return reasons | {pk: Waiting("draining", by=by) for pk in left}
+    pools = {entry.pool for entry in left.values()}
+    paused = {row.name: row for row in Pool.objects.filter(name__in=pools, paused=True)}
+    for pk, entry in list(left.items()):
+        if entry.pool in paused:
+            row = paused[entry.pool]
+            reasons[pk] = Waiting("paused", by=_said(row.changed_by, row.reason), **_labels(entry))
+            del left[pk]
+    if left:
+        _for_locks_or_workers(left, reasons, most)
+    return reasons
+
+
+def _for_locks_or_workers(left: dict[int, QueueEntry], reasons: dict[int, Waiting], most: int) -> None:
     with connection.cursor() as cursor:
-        cursor.execute(IN_THE_WAY, {"id": entry.pk, "most": COUNTED_EXACTLY})
-        if row := cursor.fetchone():
-            kind = "lock" if row[2] == LockState.HELD else "line"
-            return Waiting(kind, asset_id=row[0], other=row[1], seconds=row[3], position=row[4], **labels)
-        cursor.execute(SERVED, [str(settings.LEASE), entry.pool, entry.region])
-        (served,) = cursor.fetchone() or (False,)
-        if not served:
-            return Waiting("not_served" if live_workers() else "no_worker", **labels)
-        if entry.losses:
-            return Waiting("apart", **labels)
-        cursor.execute(
-            AHEAD,
-            {
-                "pool": entry.pool, "region": entry.region, "tenant": entry.tenant_id, "place": entry.place,
-                "id": entry.pk, "most": COUNTED_EXACTLY,
-            },
-        )  # fmt: skip
-        (ahead,) = cursor.fetchone() or (0,)
-    return Waiting("worker", position=ahead + 1, **labels)
+        cursor.execute(IN_THE_WAY, {"ids": list(left), "most": most})
+        for pk, asset, other, state, seconds, ahead in cursor.fetchall():
+            reasons[pk] = Waiting(
+                "lock" if state == LockState.HELD else "line", asset_id=asset, other=other, seconds=seconds,
+                position=ahead + 1, beyond=ahead >= most, **_labels(left.pop(pk)),
+            )  # fmt: skip
+        if not left:
+            return
+        labels = sorted({(entry.pool, entry.region) for entry in left.values()})
+        pools, regions = map(list, zip(*labels, strict=True))
+        cursor.execute(SERVED, {"pools": pools, "regions": regions, "lease": str(settings.LEASE)})
+        served = set(cursor.fetchall())
+        any_worker = len(served) == len(labels) or live_workers() > 0
+        for pk, entry in list(left.items()):
+            if (entry.pool, entry.region) not in served:
+                reasons[pk] = Waiting("not_served" if any_worker else "no_worker", **_labels(left.pop(pk)))
+            elif entry.losses:
+                reasons[pk] = Waiting("apart", **_labels(left.pop(pk)))
+        cursor.execute(AHEAD, {"ids": list(left), "most": most})
+        for pk, ahead in cursor.fetchall():
+            reasons[pk] = Waiting("worker", position=ahead + 1, beyond=ahead >= most, **_labels(left.pop(pk)))
+        # What has been taken out of the queue meanwhile was about to be served.
+        reasons.update({pk: Waiting("worker", **_labels(entry)) for pk, entry in left.items()})
+
+
+def _labels(entry: QueueEntry) -> _Labels:
+    return {"pool": entry.pool, "region": entry.region}
 
 
 def _said(by: str, reason: str) -> str:

@@ -142,7 +142,9 @@ class Scaling:
         # A new worker has a third of a lease to show what it changes. Going down waits for two leases without a queue.
         if now - self._stepped_at < lease / 3:
             return
-        limits = Limits(control[1], min(control[2], settings.WORKER_MAX_PROCESSES))
+        # A cluster with less room than the minimum has what it has room for: or else it would go up and down for ever.
+        room = settings.WORKER_MAX_PROCESSES
+        limits = Limits(min(control[1], room), min(control[2], room))
         quiet = now - max(self._busy_at, self._stepped_at) > 2 * lease
         after, reason = decide(load, limits, quiet=quiet)
         applied = control[0] == "on"

@@ -79,6 +79,22 @@ CODES: dict[str, Code] = {
     "batch_ended": Code(409, "The batch has ended", "Nothing to do: its results say what became of each entry."),
     "already_exists": Code(409, "The name is taken", "Choose another name, or change the one that is there."),
     "asset_in_use": Code(409, "An unfinished execution needs the asset", "Wait for its end, or cancel it first."),
+    "not_held": Code(409, "Nobody holds the lock", "Nothing to do: whoever is next gets it."),
+    "reason_required": Code(422, "A reason is missing", "Say why in `reason`: it is kept."),
+    "too_few_processes": Code(
+        422, "No worker process would be left", "Ask for 1 or more; to stop work drain the queue."
+    ),
+    "too_many_processes": Code(
+        422,
+        "The hosts have no room for so many worker processes",
+        "Ask for fewer, raise WORKER_MAX_PROCESSES where workers start, or add a host.",
+    ),
+    "bad_limits": Code(
+        422, "The limits of autoscaling contradict each other", "Give a `min` from 1 and a `max` from there."
+    ),
+    "no_cluster": Code(409, "No host runs workers", "Start `manage.py worker` on a host, or `make serve`."),
+    "unknown_worker": Code(404, "No such worker", "Use an id of GET /workers/; a worker that has ended has none."),
+    "unknown_host": Code(404, "No worker runs on this host", "Name a host as GET /workers/ does."),
     "conflict": Code(409, "It changed in the meantime", "Read it again and decide anew."),
     # The installation
     "draining": Code(

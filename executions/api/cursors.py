@@ -1,4 +1,4 @@
-"""Pages of a list, newest first: a cursor is the id beside which the page begins, so new rows shift nothing."""
+"""Pages of a list, mostly newest first: a cursor is the id beside which the page begins, so new rows shift nothing."""
 
 from __future__ import annotations
 
@@ -27,25 +27,39 @@ def page(request: Request, query: Query, rows: QuerySet[Row], show: Callable[[Ro
 
     One statement. Raises ApiProblem(invalid_parameter) for a cursor that was not made here.
     """
-    limit = query.whole("limit", DEFAULT_LIMIT, least=1, most=MOST)
+    return page_of(request, query, rows, lambda found: [show(row) for row in found])
+
+
+def page_of(
+    request: Request,
+    query: Query,
+    rows: QuerySet[Row],
+    show: Callable[[list[Row]], list[dict[str, Any]]],
+    *,
+    oldest_first: bool = False,
+    most: int = MOST,
+) -> HttpResponse:
+    """The same for rows that are shown together, so that what belongs to them is read for all of them at once."""
+    limit = query.whole("limit", min(DEFAULT_LIMIT, most), least=1, most=most)
     newer, beside = _decode(query.text("cursor"))
-    if newer:
-        found = list(rows.filter(pk__gt=beside).order_by("pk")[: limit + 1])
-        more = len(found) > limit
-        found = found[:limit][::-1]
-        next_id = found[-1].pk if found else None
-        previous_id = found[0].pk if more else None
-    else:
-        below = rows if beside is None else rows.filter(pk__lt=beside)
-        found = list(below.order_by("-pk")[: limit + 1])
-        next_id = found[limit - 1].pk if len(found) > limit else None
-        found = found[:limit]
-        previous_id = found[0].pk if found and beside is not None else None
+    # `newer` leads up in the numbers: on, in a list of the oldest first, and back in every other.
+    upwards = newer if beside is not None else oldest_first
+    found = rows
+    if beside is not None:
+        found = rows.filter(pk__gt=beside) if newer else rows.filter(pk__lt=beside)
+    listed = list(found.order_by("pk" if upwards else "-pk")[: limit + 1])
+    more = len(listed) > limit
+    listed = listed[:limit]
+    onwards = upwards == oldest_first
+    if not onwards:
+        listed.reverse()
+    is_first, is_last = (beside is None, not more) if onwards else (not more, False)
+    names = ("newer", "older") if oldest_first else ("older", "newer")
     return answer(
         {
-            "next": _link(request, "older", next_id),
-            "previous": _link(request, "newer", previous_id),
-            "results": [show(row) for row in found],
+            "next": _link(request, names[0], listed[-1].pk if listed and not is_last else None),
+            "previous": _link(request, names[1], listed[0].pk if listed and not is_first else None),
+            "results": show(listed),
         }
     )
 

@@ -1,45 +1,32 @@
-"""The queue and the workers, for operators."""
+"""The queue: what waits and why, for everybody of a tenant; open or closed, for those who run the installation."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
-from django.conf import settings
 from django.http import HttpResponse
-from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
 from rest_framework.request import Request
 
+from executions.api import cursors
 from executions.api.answers import answer
-from executions.api.base import OperatorsView, caller
+from executions.api.base import ApiView, OperatorsView, caller, visible
 from executions.api.bodies import ReasonBody
+from executions.api.detail import links
+from executions.api.fleet_shapes import PoolShape, QueueState, WaitingPage
 from executions.api.reading import Query, read_body
-from executions.api.schema import call, parameter
-from executions.api.shapes import QueueState, Workers
+from executions.api.schema import PAGING, call, parameter
+from executions.api.workers import shown, there
+from executions.waiting import sentences
 from queueing import control
-from queueing.models import DeadLetter, DeadLetterState, EntryState, QueueControl, QueueEntry, Worker
+from queueing.models import DeadLetter, DeadLetterState, EntryState, QueueControl, QueueEntry
 from safety.models import User
 
-RECENT = 500  # workers in an answer with the ended ones
-
-
-def worker_state(row: Worker) -> dict[str, Any]:
-    """One worker. `silent` goes by this host's clock against the database's: a hint, no verdict."""
-    return {
-        "id": row.pk,
-        "host": row.host,
-        "pid": row.pid,
-        "state": row.state,
-        "version": row.version,
-        "slots": row.slots,
-        "running": row.running,
-        "finished": row.finished,
-        "rss_bytes": row.rss_bytes,
-        "started_at": row.started_at,
-        "last_beat_at": row.last_beat_at,
-        "stopped_at": row.stopped_at,
-        "silent": row.stopped_at is None and timezone.now() - row.last_beat_at > settings.SILENT_AFTER,
-        "note": row.note,
-    }
+WAITING = [state.value for state in EntryState if state != EntryState.LEASED]
+MOST_ENTRIES = 200  # of a page: for each of them those before it are counted
+MOST_AHEAD = 5_000  # so far; its place in a longer line is told as beyond that
 
 
 def queue_state(by: User) -> dict[str, Any]:
@@ -55,6 +42,8 @@ def queue_state(by: User) -> dict[str, Any]:
         .values("execution_id", "tenant_id", "state", "priority", "available_at", "attempt")
         .first()
     )
+    lines = control.lines()
+    said = f"{held.changed_by}: {held.reason}" if held and held.reason else held.changed_by if held else ""
     oldest: dict[str, Any] | None = dict(first) if first else None
     if oldest is not None and oldest.pop("tenant_id") != by.tenant_id:
         oldest["execution_id"] = None
@@ -68,7 +57,9 @@ def queue_state(by: User) -> dict[str, Any]:
         "changed_at": held.changed_at if held else None,
         "changed_by": held.changed_by if held else "",
         "reason": held.reason if held else "",
-        "workers": [worker_state(row) for row in control.workers()],
+        "lines": [asdict(line) for line in lines],
+        "sentences": control.line_sentences(lines, said if figures["draining"] else None),
+        "workers": shown(there()),
     }
 
 
@@ -81,28 +72,104 @@ class QueueView(OperatorsView):
         return answer(queue_state(caller(request)))
 
 
-class WorkersView(OperatorsView):
-    """The worker processes."""
+class EntriesView(ApiView):
+    """Who waits for what."""
 
     @call(
-        "workers_list",
-        "List the worker processes, silent ones included; with `all=true` also the ended ones",
+        "queue_entries",
+        "List the executions of your tenant that wait in the queue, oldest first, each with its place and the reason",
         tag="queue",
-        gives=Workers,
-        refuses=("forbidden", "invalid_parameter"),
-        parameters=(parameter("all", "Also those that ended.", enum=("true", "false")),),
+        gives=WaitingPage,
+        refuses=("invalid_parameter",),
+        parameters=(
+            parameter("state", "One or more, separated by commas.", enum=WAITING),
+            parameter("pool", "Only this pool."),
+            parameter("region", "Only this region."),
+            PAGING[0],
+            parameter("limit", f"Rows of a page, 1 to {MOST_ENTRIES}; 50 when absent.", OpenApiTypes.INT),
+        ),
     )
     def get(self, request: Request) -> HttpResponse:
-        everyone = Query(request, ("all",)).flag("all")
-        rows = Worker.objects.order_by("-pk")[:RECENT] if everyone else control.workers()
-        figures = control.queue_figures()
-        return answer(
-            {
-                "depth": figures["depth"],
-                "waiting_seconds": figures["waiting_seconds"],
-                "results": [worker_state(row) for row in rows],
-            }
-        )
+        query = Query(request, ("state", "pool", "region", *cursors.PARAMETERS))
+        states = query.choices("state", WAITING) or WAITING
+        rows = QueueEntry.objects.filter(state__in=states, execution_id__in=visible(request).values("pk"))
+        for name in ("pool", "region"):
+            if (label := query.text(name)) is not None:
+                rows = rows.filter(**{name: label})
+        return cursors.page_of(request, query, rows, _entries, oldest_first=True, most=MOST_ENTRIES)
+
+
+def _entries(rows: list[QueueEntry]) -> list[dict[str, Any]]:
+    """Entries with their reasons: at most seven statements, however many they are."""
+    reasons = control.waiting_of_all(rows, most=MOST_AHEAD)
+    said = dict(zip(reasons, sentences(list(reasons.values())), strict=True))
+    return [
+        {
+            "execution": row.execution_id,
+            "state": row.state,
+            "priority": row.priority,
+            "pool": row.pool,
+            "region": row.region,
+            "available_at": row.available_at,
+            "attempt": row.attempt,
+            "kind": reasons[row.pk].kind,
+            "position": reasons[row.pk].position,
+            "beyond": reasons[row.pk].beyond,
+            "reason": said[row.pk],
+            "links": {"execution": links(row.execution_id)["self"]},
+        }
+        for row in rows
+    ]
+
+
+def _change_pool(request: Request, name: str, verb: Callable[..., bool]) -> HttpResponse:
+    body = ReasonBody.model_validate(read_body(request))
+    changed = verb(name, by=caller(request).actor, reason=body.reason)
+    state = control.pool_state(name)
+    return answer(
+        {
+            "pool": state.name,
+            "paused": state.paused,
+            "changed": changed,
+            "changed_by": state.changed_by,
+            "reason": state.reason,
+            "running": state.running,
+            "known": state.known,
+        }
+    )
+
+
+class PausePoolView(OperatorsView):
+    """Let a pool stand still."""
+
+    @call(
+        "pool_pause",
+        "Hand out nothing of one pool; what runs goes on, and it takes in more",
+        tag="queue",
+        description="A pool needs not be known: `known` false hints at a misspelt name.",
+        takes=ReasonBody,
+        gives=PoolShape,
+        refuses=("forbidden", "not_found"),
+        example={"reason": "The backup runs"},
+    )
+    def post(self, request: Request, name: str) -> HttpResponse:
+        return _change_pool(request, name, control.pause_pool)
+
+
+class ResumePoolView(OperatorsView):
+    """Open a pool again."""
+
+    @call(
+        "pool_resume",
+        "Hand out what waits in a pool again",
+        tag="queue",
+        takes=ReasonBody,
+        gives=PoolShape,
+        refuses=("forbidden", "not_found"),
+        example={"reason": "The backup is over"},
+    )
+    def post(self, request: Request, name: str) -> HttpResponse:
+        return _change_pool(request, name, control.resume_pool)
 
 
 class DrainView(OperatorsView):

@@ -230,43 +230,6 @@ class Status(Shape):
     links: dict[str, str]
 
 
-class WorkerShape(Shape):
-    """A worker process. `silent`: it has not beaten within the time of a lease."""
-
-    id: int
-    host: str
-    pid: int
-    state: WorkerState
-    version: str
-    slots: int
-    running: int
-    finished: int
-    rss_bytes: int
-    started_at: datetime
-    last_beat_at: datetime
-    silent: bool
-    note: str
-
-
-class Workers(Shape):
-    results: list[WorkerShape]
-
-
-class QueueState(Shape):
-    """`depth`: entries that wait; `waiting_seconds`: the longest wait among those that could start."""
-
-    depth: int
-    waiting_seconds: float
-    by_state: dict[str, int]
-    oldest: dict[str, Any] | None
-    dead_letters: int
-    draining: bool
-    changed_at: datetime | None
-    changed_by: str
-    reason: str
-    workers: list[WorkerShape]
-
-
 class AssetShape(Shape):
     id: int
     name: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import Resolver404, path, re_path, register_converter, resolve
-from django.urls.converters import IntConverter
+from django.urls.converters import IntConverter, StringConverter
 from django.views.decorators.csrf import csrf_exempt
 
 from executions.api import (
@@ -17,9 +17,11 @@ from executions.api import (
     errors,
     executions,
     feed,
+    locks,
     queue,
     submissions,
     tools,
+    workers,
 )
 from executions.api.reading import as_id
 
@@ -36,7 +38,14 @@ class RowNumber(IntConverter):
         return number
 
 
+class LabelName(StringConverter):
+    """The name of a pool, as plans and workers may give it."""
+
+    regex = "[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
+
+
 register_converter(RowNumber, "row")
+register_converter(LabelName, "label")
 
 
 @csrf_exempt
@@ -85,7 +94,19 @@ urlpatterns = [
     path("v1/queue/", queue.QueueView.as_view()),
     path("v1/queue/drain/", queue.DrainView.as_view()),
     path("v1/queue/resume/", queue.ResumeView.as_view()),
-    path("v1/workers/", queue.WorkersView.as_view()),
+    path("v1/queue/entries/", queue.EntriesView.as_view()),
+    path("v1/queue/pools/<label:name>/pause/", queue.PausePoolView.as_view()),
+    path("v1/queue/pools/<label:name>/resume/", queue.ResumePoolView.as_view()),
+    path("v1/workers/", workers.WorkersView.as_view()),
+    path("v1/workers/scale/", workers.ScaleView.as_view()),
+    path("v1/workers/autoscale/", workers.AutoscaleView.as_view()),
+    path("v1/workers/scaling/", workers.ScalingView.as_view()),
+    path("v1/workers/drain/", workers.DrainWorkersView.as_view()),
+    path("v1/workers/undrain/", workers.UndrainWorkersView.as_view()),
+    path("v1/workers/<row:worker_id>/drain/", workers.DrainWorkerView.as_view()),
+    path("v1/workers/<row:worker_id>/undrain/", workers.UndrainWorkerView.as_view()),
+    path("v1/locks/", locks.LocksView.as_view()),
+    path("v1/locks/<row:asset_id>/free/", locks.FreeLockView.as_view()),
     path("v1/assets/", assets.AssetsView.as_view()),
     path("v1/assets/<row:asset_id>/", assets.AssetView.as_view()),
     path("v1/asset-groups/", assets.GroupsView.as_view()),

@@ -6,13 +6,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from queueing import control
-from queueing.models import QueueControl, Worker
+from queueing.models import QueueControl, QueueEntry, Worker
 
 pytestmark = pytest.mark.django_db
 
@@ -86,6 +87,40 @@ def test_one_hung_worker_of_several_is_told_without_closing_the_door() -> None:
     assert (status, told["status"]) == (200, "warn")
     assert checks(told)["workers"] == "warn"
     assert any("hung/1" in reason and "1 of 2" in reason for reason in told["reasons"])
+
+
+def test_a_silent_worker_is_told_before_its_leases_run_out() -> None:
+    add_worker("well")
+    add_worker("silent", silent_for=settings.SILENT_AFTER + timedelta(seconds=1))
+    assert settings.SILENT_AFTER + timedelta(seconds=1) < settings.LEASE
+
+    status, told = ask()
+
+    assert (status, checks(told)["workers"]) == (200, "warn")
+    assert any("silent/1" in reason for reason in told["reasons"])
+
+
+def test_workers_that_all_drain_are_told() -> None:
+    add_worker("one", draining=True)
+    add_worker("two", draining=True)
+    assert checks(ask()[1])["workers"] == "warn"
+    add_worker("three")
+    assert checks(ask()[1])["workers"] == "pass"
+
+
+def test_what_nobody_serves_is_told() -> None:
+    add_worker("well", regions=["eu-1"])
+    now = timezone.now()
+    for number in range(14):
+        QueueEntry.objects.create(
+            execution_id=number, tenant_id=1, state="ready", priority=5, attempts_left=3, place=now, available_at=now,
+            region="eu-2" if number else "eu-1",
+        )  # fmt: skip
+
+    status, told = ask()
+
+    assert (status, checks(told)["queue"]) == (200, "warn")
+    assert "queue: No worker serves region eu-2: 13 executions wait." in told["reasons"]
 
 
 def test_a_draining_queue_is_told_without_closing_the_door() -> None:

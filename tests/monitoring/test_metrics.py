@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from executions.states import ExecutionStatus
 from monitoring import figures
 from queueing import control
-from queueing.models import DeadLetter, QueueEntry, Worker
+from queueing.models import Attempt, AttemptEnd, Cluster, DeadLetter, QueueEntry, Worker
 from tests.executions.live.rows import make_execution, make_user
 
 pytestmark = pytest.mark.django_db
@@ -68,6 +68,55 @@ def test_the_queue_the_dlq_and_the_workers_are_told() -> None:
     assert told["opsconductor_workers", "active"] == 2
     assert (told["opsconductor_workers_beating", ""], told["opsconductor_workers_silent", ""]) == (1, 1)
     assert (told["opsconductor_worker_slots", ""], told["opsconductor_worker_running", ""]) == (20, 4)
+
+
+def test_clusters_lines_and_lost_attempts_are_told() -> None:
+    now = timezone.now()
+    Cluster.objects.create(
+        name="c1", host="ops-1", pid=7, version="1", processes=3, initial_processes=2, max_processes=8
+    )
+    Cluster.objects.create(
+        name="c2", host="ops-2", pid=7, version="1", processes=1, initial_processes=1, max_processes=2, stopped_at=now
+    )
+    for fields in ({}, {"draining": True}, {"state": "stopping"}, {"isolation": True}, {"stopped_at": now}):
+        Worker.objects.create(cluster="c1", host="ops-1", pid=1, version="1", slots=10, regions=["eu-1"], **fields)
+    for number in range(6):
+        QueueEntry.objects.create(
+            execution_id=number, tenant_id=1, state="ready", priority=5, attempts_left=3, place=now,
+            available_at=now - timedelta(seconds=60), region="eu-2" if number % 2 else "", losses=number == 5,
+        )  # fmt: skip
+    for number, (end, ago) in enumerate(
+        [("lease_expired", 5), ("lease_expired", 50), ("worker_died", 5), ("dead", 90)]
+    ):
+        Attempt.objects.create(
+            execution_id=number, tenant_id=1, number=1, token=number, worker_id=1, worker="h/1", leased_at=now, end=end,
+            ended_at=now - timedelta(minutes=ago),
+        )  # fmt: skip
+
+    told = scrape()
+
+    assert told["opsconductor_clusters", ""] == 1
+    assert told["opsconductor_cluster_processes_wanted", "ops-1/7"] == 3
+    assert told["opsconductor_cluster_processes_alive", "ops-1/7"] == 2
+    assert told["opsconductor_cluster_processes_room", "ops-1/7"] == 8
+    assert ("opsconductor_cluster_processes_wanted", "ops-2/7") not in told
+    ended = {end: told["opsconductor_attempts_ended_last_hour", end] for end in AttemptEnd.values}
+    assert ended == {"handed_back": 0, "lease_expired": 2, "worker_died": 1, "dead": 0}
+    assert told["opsconductor_queue_suspects", ""] == 1
+    lines = samples("opsconductor_queue_line_waiting")
+    assert lines == {("default", ""): 3, ("default", "eu-2"): 2}
+    assert samples("opsconductor_queue_line_served") == {("default", ""): 1, ("default", "eu-2"): 0}
+    assert all(60 <= seconds < 120 for seconds in samples("opsconductor_queue_line_seconds").values())
+
+
+def samples(name: str) -> dict[tuple[str, ...], float]:
+    """Return {values of the labels: number} of one metric."""
+    return {
+        tuple(sample.labels[label] for label in sorted(sample.labels)): sample.value
+        for family in text_string_to_metric_families(Client().get("/metrics").content.decode())
+        for sample in family.samples
+        if sample.name == name
+    }
 
 
 def test_a_figure_that_cannot_be_read_is_absent_and_not_zero(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,45 +1,66 @@
-"""`manage.py drain`: take in and hand out nothing more."""
+"""`manage.py drain`: hand out nothing more, of the whole queue, to some workers, or of a pool."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import CommandError, CommandParser
 
-from queueing import control
+from queueing.management.by import command_actor
+from queueing.management.which import add_which, which_of
+from safety.management.example_help import ExampleCommand
+
+LOOK_SECONDS = 0.2
+EXIT_STILL_RUNNING = 4
 
 
-class Command(BaseCommand):
-    help = "Stop intake (503) and hand out nothing more; what runs goes on. With --wait, until nothing runs any more."
+class Command(ExampleCommand):
+    help = (
+        "Stops intake (503) and hands out nothing more; what runs goes on. With --worker, --host or --workers only"
+        " these workers claim nothing more, and the queue goes on with the others; with --pool only what waits in that"
+        " pool stands still. With --wait it ends with 0 as soon as nothing runs there any more, with 4 when something"
+        " still does. Nothing is lost; `manage.py resume` with the same options opens it again."
+    )
+    example = """\
+  manage.py drain --wait 600 --reason "database upgrade"
+  manage.py drain --host db-host-2 --wait 600 --reason "kernel update"
+  manage.py drain --worker 17 18
+  manage.py drain --pool heavy --reason "the backup runs"
+"""
 
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> Any:
-        return super().create_parser(
-            prog_name,
-            subcommand,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            epilog='example:\n  manage.py drain --wait 600 --reason "kernel update"\n',
-            **kwargs,
-        )
-
-    def add_arguments(self, parser: Any) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
+        add_which(parser)
         parser.add_argument(
-            "--wait", type=float, default=0, help="seconds to wait for what runs; exit 4 if it still runs"
+            "--wait", type=float, metavar="SECONDS", help="wait so long for what runs; exit 4 if it still runs"
         )
-        parser.add_argument("--reason", default="", help="shown to whoever is refused meanwhile")
+        parser.add_argument("--reason", default="", help="shown to whoever is refused or waits meanwhile")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        control.drain(by="command", reason=options["reason"])
-        deadline = time.monotonic() + options["wait"]
+        wait = options["wait"]
+        if wait is not None and not 0 <= wait < float("inf"):
+            raise CommandError("--wait takes the seconds to wait, such as 600.")
+        which = which_of(options)
+        self.stdout.write(which.change(True, command_actor(), options["reason"]))
+        deadline = time.monotonic() + (wait or 0)
         told = -1
-        while (running := control.queue_figures()["by_state"].get("leased", 0)) and time.monotonic() < deadline:
+        while (running := which.running()) and time.monotonic() < deadline:
             if running != told:
-                self.stdout.write(f"{running} executions are still running.")
+                self.stdout.write(f"{_executions(running)} still.")
+                self.stdout.flush()
                 told = running
-            time.sleep(0.2)
-        if running and options["wait"]:
-            self.stderr.write(f"{running} executions are still running. The queue stays drained; look again later.")
-            sys.exit(4)
-        self.stdout.write("The queue is drained." if not running else f"Draining; {running} executions still run.")
+            time.sleep(LOOK_SECONDS)
+        if not running:
+            self.stdout.write(f"Drained: nothing runs on {which.name} any more." if which.name != "the queue" else DONE)
+        elif wait is None:
+            self.stdout.write(f"{_executions(running)} still; --wait SECONDS waits for the end.")
+        else:
+            self.stderr.write(f"{_executions(running)} still. It stays drained; look again later.")
+            raise SystemExit(EXIT_STILL_RUNNING)
+
+
+DONE = "The queue is drained: nothing runs any more."
+
+
+def _executions(count: int) -> str:
+    return f"{count} {'execution runs' if count == 1 else 'executions run'}"

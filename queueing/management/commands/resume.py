@@ -1,17 +1,30 @@
-"""`manage.py resume`: open the queue again after `drain`."""
+"""`manage.py resume`: open again what `drain` closed."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import CommandParser
 
-from queueing import control
+from queueing.management.by import command_actor
+from queueing.management.which import add_which, which_of
+from safety.management.example_help import ExampleCommand
 
 
-class Command(BaseCommand):
-    help = "Open the queue again: intake and workers go on where they stopped. Example: manage.py resume"
+class Command(ExampleCommand):
+    help = (
+        "Opens the queue again after `drain`: intake and workers go on where they stopped. With --worker, --host,"
+        " --workers or --pool only those; each is drained, and resumed, for itself."
+    )
+    example = """\
+  manage.py resume
+  manage.py resume --host db-host-2
+  manage.py resume --pool heavy --reason "the backup is over"
+"""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        add_which(parser)
+        parser.add_argument("--reason", default="", help="kept with the change")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        changed = control.resume(by="command")
-        self.stdout.write("The queue is open again." if changed else "The queue was not drained.")
+        self.stdout.write(which_of(options).change(False, command_actor(), options["reason"]))
