@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict
 
 from executions.models import Connection
 from executions.states import ExecutionStatus, StepStatus
-from queueing.models import WorkerState
 from safety.models import ActionClass, SlaClass
 
 
