@@ -9,7 +9,7 @@ import re
 import ssl
 import time
 import weakref
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
@@ -38,10 +38,15 @@ _HIDDEN_HEADERS = frozenset({"set-cookie", "www-authenticate", "authorization"})
 _FAILURES = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, httpx.HTTPError, ssl.SSLError)
 
 
+class _RightIsOver(Exception):
+    """The worker may not act any more, so the request was not sent."""
+
+
 @dataclass(slots=True)
 class _Progress:
     """How far the current request got, and whether an earlier one may have had an effect."""
 
+    may_act: Callable[[], bool]
     began_at: float = field(default_factory=time.monotonic)
     where: str = ""
     phase: str = "connecting"  # connecting, securing, sent, answered
@@ -57,6 +62,11 @@ class _Progress:
         if event == "connection.start_tls.started":
             self.phase = "securing"
         elif event.endswith("send_request_headers.started"):
+            # The last moment before the first byte. A worker that was frozen, and goes on after its lease, is stopped
+            # here and not by its heart, which may wake up later. Frozen between this line and the next, it is only the
+            # fence in the header that tells the other side.
+            if not self.may_act():
+                raise _RightIsOver
             self.phase = "sent"
         elif event.endswith("receive_response_headers.complete"):
             self.phase = "answered"
@@ -92,15 +102,17 @@ class HttpConnector:
         read_timeout_seconds: float = 60.0,
         total_timeout_seconds: float = 600.0,
         ssl_context: ssl.SSLContext | None = None,
+        may_act: Callable[[], bool] = lambda: True,
     ) -> None:
         """`read_timeout_seconds`: between two parts of an answer; the total covers redirects and the body, too, and
-        an invocation's own timeout takes its place."""
+        an invocation's own timeout takes its place. `may_act` is asked before each request is sent."""
         self._policy = AddressPolicy(allowed_networks)
         self._total_timeout_seconds = total_timeout_seconds
         self._timeouts = httpx.Timeout(
             connect=connect_timeout_seconds, read=read_timeout_seconds, write=read_timeout_seconds, pool=None
         )
         self._ssl_context = ssl_context
+        self._may_act = may_act
         # A client belongs to the event loop it was first used on, and a worker may have one after the other.
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[bool, httpx.AsyncClient]] = (
             weakref.WeakKeyDictionary()
@@ -121,7 +133,7 @@ class HttpConnector:
             return Outcome(None, ErrorCode.INVALID_INVOCATION, problem)
         if stop.requested:
             return Outcome(None, ErrorCode.NOT_STARTED, "Not started: asked to stop before.", stop_confirmed=True)
-        progress = _Progress()
+        progress = _Progress(self._may_act)
         working = asyncio.ensure_future(self._request(request, invocation, progress, sink, fence))
         asked = asyncio.ensure_future(stop.wait())
         try:
@@ -148,6 +160,10 @@ class HttpConnector:
             if not deadline.expired():
                 raise
             return _failed(progress, httpcore.ReadTimeout(f"no complete answer within {seconds:g} seconds"))
+        except _RightIsOver:
+            sentence = "Not sent: the worker's right to act had ended before. Another worker may take it."
+            code = ErrorCode.STOPPED if progress.redirects else ErrorCode.NOT_STARTED
+            return Outcome(None, code, sentence, stop_confirmed=not progress.may_have_acted, data=progress.data())
         except AddressRefused as refused:
             return _refused_address(progress, refused)
         except RedirectRefused as refused:

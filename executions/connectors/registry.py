@@ -76,7 +76,9 @@ def _make(name: str) -> Connector:
     if name == "http":
         from executions.connectors.http import HttpConnector
 
-        return HttpConnector(allowed_networks=_settings.http_allowed_networks)
+        return HttpConnector(
+            allowed_networks=_settings.http_allowed_networks, may_act=lambda: not _warden.right_is_over
+        )
     from executions.connectors.local import LocalConnector
 
     return LocalConnector(_warden, grace_seconds=_settings.grace_seconds)

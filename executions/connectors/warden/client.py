@@ -243,6 +243,12 @@ class Warden:
             if self._until is not None:
                 self._send_until(self._until)
 
+    @property
+    def right_is_over(self) -> bool:
+        """Whether the moment that `extend` named has passed. For what acts without a command; waits for nobody."""
+        until = self._until
+        return until is not None and time.monotonic() >= until
+
     def extend(self, until_monotonic: float) -> None:
         """The worker may run commands until then (CLOCK_MONOTONIC seconds, as of time.monotonic()).
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from ipaddress import ip_network
 
@@ -18,6 +19,7 @@ from executions.connectors import (
 from executions.connectors.http import HttpConnector
 from executions.connectors.local import LocalConnector
 from tests.executions.connectors.recording import RecordingSink
+from tests.executions.connectors.web_servers import WebServer
 
 
 @pytest.fixture(autouse=True)
@@ -67,3 +69,26 @@ async def test_the_deployments_networks_reach_the_http_connector() -> None:
     assert await code() is ErrorCode.ADDRESS_NOT_ALLOWED
     configure_connectors(http_allowed_networks=[ip_network("127.0.0.0/8")])
     assert await code() is ErrorCode.CONNECTION_REFUSED
+
+
+async def test_no_request_is_sent_once_the_workers_right_to_act_has_ended() -> None:
+    """A worker that was frozen goes on where it was, maybe before its heart has seen that it is late."""
+    web = WebServer()
+    configure_connectors(http_allowed_networks=[ip_network("127.0.0.0/8")])
+    connector = connector_for("http", "")
+    request = Invocation(http=HttpRequest("POST", f"http://127.0.0.1:{web.port}/hello"))
+
+    async def send() -> ErrorCode | None:
+        return (await connector.run(request, {}, sink=RecordingSink(), stop=Stop(), fence=1)).error_code
+
+    try:
+        worker_warden().extend(time.monotonic() + 60)
+        assert await send() is None
+        worker_warden().extend(time.monotonic())
+        assert await send() == ErrorCode.NOT_STARTED
+        assert len(web.seen) == 1
+        worker_warden().extend(time.monotonic() + 3600)
+        assert await send() is None
+        assert len(web.seen) == 2
+    finally:
+        web.close()
