@@ -112,10 +112,14 @@ class ExecutionBroker(ORM):
         self._handed_out = [at for at in self._handed_out if now - at < UNDER_WAY_SECONDS]
         if standing.workers >= wanted:
             self._handed_out.clear()
-        missing = max(0, wanted - standing.workers - len(self._handed_out))
+        # No more calls than there are processes for them, one being left for django-q2's own tasks. Workers on their
+        # way out keep theirs until their last step has ended: a call that nobody can take shows nothing.
+        room = settings.WORKER_MAX_PROCESSES + 1 - fleet.present(self._fleet) - len(self._handed_out)
+        missing = max(0, min(wanted - standing.workers - len(self._handed_out), room))
         self._handed_out += [now] * missing
         calls = [(WORK, _package(number)) for number in range(missing)]
-        if standing.suspects and not standing.isolation and now - self._isolation_at >= UNDER_WAY_SECONDS:
+        wants_isolation = standing.suspects and not standing.isolation and room > missing
+        if wants_isolation and now - self._isolation_at >= UNDER_WAY_SECONDS:
             self._isolation_at = now
             calls.append((WORK, _package(missing, isolation=True)))
         return calls

@@ -71,8 +71,10 @@ def register(
     cluster, host, pid = cluster_name(), socket.gethostname(), os.getpid()
     with connection.transaction():
         row = connection.execute(
-            "SELECT processes FROM queueing_cluster WHERE name = %s AND stopped_at IS NULL FOR UPDATE", (cluster,)
+            "SELECT processes, draining FROM queueing_cluster WHERE name = %s AND stopped_at IS NULL FOR UPDATE",
+            (cluster,),
         ).fetchone()
+        drained = bool(row and row[1])
         bury_dead(connection)
         wanted = 1 if isolation else (row[0] if row else 0)
         if _count(connection, cluster, isolation=isolation) >= wanted:
@@ -89,7 +91,7 @@ def register(
             " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING id",
             (
                 cluster, host, pid, settings.VERSION, slots, settings.WORKER_POOLS, settings.WORKER_REGIONS,
-                list(capabilities), isolation, draining == 1,
+                list(capabilities), isolation, drained or draining == 1,
             ),
         ).fetchone()  # fmt: skip
     assert row is not None
@@ -110,6 +112,14 @@ def standing(connection: Connection) -> Standing:
         isolation=_count(connection, cluster, isolation=True) > 0,
         suspects=bool(row and row[0]),
     )
+
+
+def present(connection: Connection) -> int:
+    """Return how many processes of this cluster are workers now, those included that are on their way out."""
+    row = connection.execute(
+        "SELECT count(*) FROM queueing_worker WHERE cluster = %s AND stopped_at IS NULL", (cluster_name(),)
+    ).fetchone()
+    return row[0] if row else 0
 
 
 def _count(connection: Connection, cluster: str, *, isolation: bool) -> int:

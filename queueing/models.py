@@ -176,6 +176,9 @@ class Cluster(models.Model):
     processes = models.PositiveSmallIntegerField(help_text="How many worker processes it is to have now.")
     initial_processes = models.PositiveSmallIntegerField(help_text="How many it has when nobody decides otherwise.")
     max_processes = models.PositiveSmallIntegerField(help_text="More than these it cannot have.")
+    draining = models.BooleanField(
+        db_default=False, help_text="Its host was drained: every worker that it starts drains as well."
+    )
     started_at = models.DateTimeField(db_default=Now())
     last_beat_at = models.DateTimeField(db_default=Now())
     stopped_at = models.DateTimeField(null=True, blank=True)

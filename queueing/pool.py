@@ -68,7 +68,10 @@ class Manned:
     silent: bool
 
     def as_dict(self) -> dict[str, Any]:
-        """As API and commands show it: `processes` is how many it is to have, `max_processes` its room."""
+        """As API and commands show it: `processes` is how many it is to have, `max_processes` its room.
+
+        drained: its host was drained as a whole, so every worker that it starts drains.
+        """
         cluster = self.cluster
         return {
             "cluster": cluster.name,
@@ -82,6 +85,7 @@ class Manned:
             "alive": self.alive,
             "stopping": self.stopping,
             "draining": self.draining,
+            "drained": cluster.draining,
             "running": self.running,
             "slots": self.slots,
             "started_at": cluster.started_at,
@@ -259,7 +263,8 @@ def _because(reason: str) -> str:
 def drain_workers(*, by: str, reason: str = "", ids: Iterable[int] | None = None, host: str = "") -> int:
     """Have workers claim nothing more; what they run goes on. All of them, or some by id or host; return how many.
 
-    They stay, and so does the drain: who takes the place of one that ends meanwhile drains as well.
+    They stay, and so does the drain: who takes the place of one that ends meanwhile drains as well. Of a host, or of
+    all, so do those that are started besides, until their cluster is started anew.
     Raises PoolRefused: unknown_worker, unknown_host; then nothing is changed.
     """
     return _set_draining(True, by=by, reason=reason, ids=ids, host=host)
@@ -281,6 +286,11 @@ def _set_draining(draining: bool, *, by: str, reason: str, ids: Iterable[int] | 
         _insist_on_host(host)
     note = f"Draining, by {by}{f': {reason}' if reason else ''}." if draining else ""
     with transaction.atomic(), connection.cursor() as cursor:
+        if ids is None:
+            # First the clusters, whose rows every worker locks that registers: it either finds the drain there, or is
+            # found by the next statement.
+            clusters = Cluster.objects.filter(stopped_at=None, **({"host": host} if host else {}))
+            clusters.update(draining=draining)
         changed = Worker.objects.filter(which, state=WorkerState.ACTIVE, draining=not draining).update(
             draining=draining, note=note
         )
@@ -300,7 +310,9 @@ def _insist_on_workers(ids: Collection[int]) -> None:
 
 
 def _insist_on_host(host: str) -> None:
-    there = sorted(set(Worker.objects.filter(stopped_at=None).values_list("host", flat=True)))
+    workers = Worker.objects.filter(stopped_at=None).values_list("host", flat=True)
+    clusters = Cluster.objects.filter(stopped_at=None).values_list("host", flat=True)
+    there = sorted({*workers, *clusters})
     if host not in there:
         named = ", ".join(there[:_MOST_NAMED]) or "none"
         raise PoolRefused(

@@ -93,7 +93,7 @@ SELECT c.processes, coalesce(backlog.depth, 0)::integer, coalesce(backlog.second
       SELECT sum(running) AS running, sum(slots) AS slots FROM queueing_worker
        WHERE cluster = c.name AND stopped_at IS NULL AND NOT isolation
   ) w ON true
- WHERE c.name = %(cluster)s AND c.stopped_at IS NULL
+ WHERE c.name = %(cluster)s AND c.stopped_at IS NULL AND NOT c.draining
 """
 
 # The number is compared with what the decision was made from: should somebody have scaled meanwhile, it is void.
@@ -133,7 +133,8 @@ class Scaling:
             self._busy_at, self._told = now, None
             return
         row = connection.execute(LOAD, {"cluster": cluster_name(), "counted": COUNTED}).fetchone()
-        if row is None:
+        if row is None:  # its host is drained: more workers would claim nothing either
+            self._busy_at = now
             return
         load = Load(*row)
         if load.depth:

@@ -47,7 +47,8 @@ class WorkerShape(Shape):
 class ClusterShape(Shape):
     """One `manage.py worker` on a host.
 
-    processes: how many worker processes it is to have; alive: how many it has; max_processes: its room.
+    processes: how many worker processes it is to have; alive: how many it has; max_processes: its room. draining: how
+    many of them drain; drained: its host was drained as a whole, so those that it starts drain as well.
     """
 
     cluster: str
@@ -61,6 +62,7 @@ class ClusterShape(Shape):
     alive: int
     stopping: int
     draining: int
+    drained: bool
     running: int
     slots: int
     started_at: datetime

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -296,3 +297,51 @@ def test_what_stands_still_is_said_in_sentences(connection: Connection) -> None:
     said = control.line_sentences(control.lines(), "user:op: upgrade")
     assert said[0] == "The queue is draining (user:op: upgrade): 1 execution waits in pool default."
     assert len(said) == 5
+
+
+def test_what_a_drained_host_starts_drains_as_well(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise scaling up, or what is run apart, would begin work on a host that is about to be taken away."""
+    cluster("a", host="ops-1", processes=3)
+    cluster("b", host="ops-2", processes=3)
+
+    def started(name: str, *, isolation: bool = False) -> bool:
+        monkeypatch.setenv(fleet.CLUSTER_VARIABLE, name)
+        monkeypatch.setattr(socket, "gethostname", lambda: {"a": "ops-1", "b": "ops-2"}[name])
+        registration = fleet.register(connection, 10, [], isolation=isolation)
+        assert registration is not None
+        return Worker.objects.values_list("draining", flat=True).get(pk=registration.worker_id)
+
+    assert not started("a")
+    pool.drain_workers(by="user:op", host="ops-1")
+    assert started("a")
+    assert started("a", isolation=True)
+    assert not started("b")
+    assert pool.undrain_workers(by="user:op", host="ops-1") == 3
+    assert not started("a")
+    pool.drain_workers(by="user:op")
+    assert started("b")
+    assert [(one.cluster.host, one.draining, one.as_dict()["drained"]) for one in pool.manned_clusters()] == [
+        ("ops-1", 3, True), ("ops-2", 2, True)
+    ]  # fmt: skip
+
+
+@several
+def test_a_worker_that_registers_while_its_host_is_drained_drains(
+    connections: Callable[[], Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(fleet.CLUSTER_VARIABLE, "a")
+    opened = [connections() for _ in range(4)]
+
+    def drain() -> None:
+        try:
+            pool.drain_workers(by="user:op", host=socket.gethostname())
+        finally:
+            django_connections.close_all()
+
+    for _ in range(10):
+        Worker.objects.all().delete()
+        Cluster.objects.all().delete()
+        cluster("a", processes=4, host=socket.gethostname())
+        answers = at_once(drain, *(partial(fleet.register, one, 10, [], isolation=False) for one in opened))
+        assert not [answer for answer in answers if isinstance(answer, Exception)]
+        assert Worker.objects.filter(draining=True).count() == 4

@@ -268,3 +268,15 @@ def test_a_minimum_beyond_what_a_host_has_room_for_is_what_it_has_room_for(
         clock.look_after(STEP + 1)
     assert processes() == 3
     assert ScalingDecision.objects.filter(by="autoscale").count() == 1, "and no to and fro"
+
+
+@pytest.mark.django_db
+def test_a_drained_host_does_not_grow(ours: Cluster, clock: Clock) -> None:
+    pool.autoscale("on", minimum=1, maximum=4, by="user:op")
+    pool.drain_workers(by="user:op", host=ours.host)
+    waiting_for(LONG)
+    clock.look_after(STEP + 1)
+    assert processes() == 2
+    pool.undrain_workers(by="user:op", host=ours.host)
+    clock.look_after(STEP + 1)
+    assert processes() == 3
