@@ -18,7 +18,7 @@ from executions.api.fleet_shapes import Freed, LockPage
 from executions.api.reading import BIGGEST_ID, Query, read_body
 from executions.api.schema import PAGING, call, parameter
 from executions.models import Asset, Execution
-from executions.services.locks import free_lock, free_within_seconds
+from executions.services import free_lock, free_within_seconds
 from queueing.models import AssetLock, LockState, QueueEntry
 
 WAITERS_SHOWN = 10

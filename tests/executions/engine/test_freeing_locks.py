@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from executions.models import Event
-from executions.services.locks import free_lock
-from executions.services.refusals import Refused
+from executions.services import Refused, free_lock
 from queueing.models import AssetLock, Worker
 from safety.models import User
 from tests.executions.engine.conftest import (
