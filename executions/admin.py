@@ -15,7 +15,11 @@ from django.utils.safestring import SafeString
 from unfold.decorators import action, display
 from unfold.paginator import InfinitePaginator
 
-from executions import services
+from executions import (
+    admin_locks,  # noqa: F401 - it registers itself
+    admin_queue,  # noqa: F401
+    services,
+)
 from executions.models import Asset, AssetGroup, Event, Execution, Step, StepTarget
 from executions.pages.durations import between, span
 from executions.pages.looks import look_of

@@ -87,9 +87,9 @@ def _queue() -> list[Tile]:
         taking = "draining: nothing new starts"
     return [
         _tile("In the queue", figures["depth"], entries, "queued", f"{blocked} of them wait for a lock"),
-        Tile("Oldest wait", span(figures["waiting_seconds"]), f"{entries}?question=waiting",
+        Tile("Oldest wait", span(figures["waiting_seconds"]), f"{entries}?question=long",
              "queued" if figures["waiting_seconds"] < 60 else "needs_attention", "of those that could start now"),
-        _tile("Held by workers", leased, f"{entries}?state__exact=leased", "running", "run now"),
+        _tile("Held by workers", leased, f"{entries}?question=running", "running", "run now"),
         Tile("Workers", str(figures["workers"]), f"{workers}?which=live",
              "succeeded" if figures["workers"] else "failed", taking),
     ]  # fmt: skip

@@ -69,7 +69,8 @@ UNFOLD: dict[str, Any] = {
                 "items": [
                     _link("Queue", "queue", "admin:queueing_queueentry_changelist"),
                     _link("Locks", "lock", "admin:queueing_assetlock_changelist"),
-                    _link("Workers", "memory", "admin:queueing_worker_changelist"),
+                    _link("Fleet", "memory", "admin:queueing_worker_changelist"),
+                    _link("Scaling decisions", "trending_up", "admin:queueing_scalingdecision_changelist"),
                 ],
             },
             {
