@@ -37,7 +37,7 @@ WORK = "queueing.worker.work"
 LOOK_EVERY_SECONDS = 0.5
 UNDER_WAY_SECONDS = 5.0
 
-# So many calls in a row, of which nobody registered, show that django-q2's processes cannot hear any more: a process
+# So many calls in a row, which nobody took up, show that django-q2's processes cannot hear any more: a process
 # that is killed while it waits for its next task takes the lock of their common queue with it.
 FRUITLESS_CALLS = 3
 OUTAGE_PAUSE_SECONDS = 1.0
@@ -60,7 +60,7 @@ class ExecutionBroker(ORM):
         self._handed_out: list[float] = []
         self._isolation_at = 0.0
         self._fruitless = 0
-        self._newest = 0
+        self._taken = 0
         self._scaling = Scaling()
 
     def dequeue(self) -> list[tuple[Any, str]]:
@@ -98,7 +98,8 @@ class ExecutionBroker(ORM):
                 self._fleet = connect("broker")
             wanted = fleet.beat(self._fleet)
             standing = fleet.standing(self._fleet)
-            self._count_fruitless(now, fleet.newest(self._fleet))
+            present = fleet.present(self._fleet)
+            self._count_fruitless(now)
             if standing.workers > wanted:
                 fleet.stop_surplus(self._fleet, standing.workers - wanted)
             self._scaling.look(self._fleet)
@@ -114,7 +115,7 @@ class ExecutionBroker(ORM):
             self._handed_out.clear()
         # No more calls than there are processes for them, one being left for django-q2's own tasks. Workers on their
         # way out keep theirs until their last step has ended: a call that nobody can take shows nothing.
-        room = settings.WORKER_MAX_PROCESSES + 1 - fleet.present(self._fleet) - len(self._handed_out)
+        room = settings.WORKER_MAX_PROCESSES + 1 - present - len(self._handed_out)
         missing = max(0, min(wanted - standing.workers - len(self._handed_out), room))
         self._handed_out += [now] * missing
         calls = [(WORK, _package(number)) for number in range(missing)]
@@ -124,10 +125,13 @@ class ExecutionBroker(ORM):
             calls.append((WORK, _package(missing, isolation=True)))
         return calls
 
-    def _count_fruitless(self, now: float, newest: int) -> None:
-        """Start the cluster anew when its processes do not take up the calls: see FRUITLESS_CALLS."""
-        if newest != self._newest:
-            self._newest, self._fruitless = newest, 0
+    def _count_fruitless(self, now: float) -> None:
+        """Start the cluster anew when its processes do not take up the calls: see FRUITLESS_CALLS.
+
+        A call that was taken up shows that they can hear, whatever kept its process from registering.
+        """
+        if fleet.calls_taken.value != self._taken:
+            self._taken, self._fruitless = fleet.calls_taken.value, 0
             return
         if any(now - at >= UNDER_WAY_SECONDS for at in self._handed_out):
             self._fruitless += 1

@@ -57,7 +57,7 @@ def pattern_of(error: str) -> str:
     text = _SPACE.sub(" ", error[:_LONGEST_READ].replace("\0", " ")).strip()
     for varying, name in _VARYING:
         text = varying.sub(name, text)
-    text = _IP6.sub(lambda found: "<ip>" if found[0] == "::" or _DIGITS.search(found[0]) else found[0], text)
+    text = _IP6.sub(lambda found: "<ip>" if "::" in found[0] or _DIGITS.search(found[0]) else found[0], text)
     text = _NUMBERS.sub("<n>", _WORDS.sub(_without_digits, text))
     return _LISTS.sub(r"\1", text)[:MOST].strip()
 

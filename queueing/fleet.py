@@ -7,6 +7,7 @@ Everything here is called by the processes of a cluster, over connections of the
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import socket
 from collections.abc import Sequence
@@ -23,6 +24,10 @@ CLUSTER_VARIABLE = "OPSCONDUCTOR_CLUSTER"
 # Names a file that a process holds a shared lock of while it is at work, so that whoever gets the exclusive one knows
 # that none is, however it ended. Set by `manage.py worker`.
 AT_WORK_VARIABLE = "OPSCONDUCTOR_AT_WORK"
+
+# How many `work` calls the processes of this cluster have taken up; made before they are forked, so all of them count
+# in it. Two that count at once may count as one: what matters is that it moves.
+calls_taken = multiprocessing.get_context("fork").RawValue("L", 0)
 
 # The lease of a worker whose process is known to be gone may end this soon: its warden kills what it left at once.
 DEAD_LEASE_SECONDS = 2
@@ -103,7 +108,9 @@ def standing(connection: Connection) -> Standing:
     bury_dead(connection)
     row = connection.execute(
         "SELECT EXISTS (SELECT FROM queueing_queueentry q WHERE q.state = 'ready' AND q.losses > 0"
-        " AND queue_serves(%s, %s, q.pool, q.region))",
+        " AND queue_serves(%s, %s, q.pool, q.region)"
+        " AND NOT EXISTS (SELECT FROM queueing_pool p WHERE p.name = q.pool AND p.paused)"
+        " AND NOT EXISTS (SELECT FROM queueing_queuecontrol WHERE draining))",
         (settings.WORKER_POOLS, settings.WORKER_REGIONS),
     ).fetchone()
     cluster = cluster_name()
@@ -163,14 +170,6 @@ def strike_off(connection: Connection, worker_id: int, note: str, *, blamed: boo
     )
 
 
-def newest(connection: Connection) -> int:
-    """Return the id of the worker of this cluster that registered last, ended or not; 0 when none has."""
-    row = connection.execute(
-        "SELECT coalesce(max(id), 0) FROM queueing_worker WHERE cluster = %s", (cluster_name(),)
-    ).fetchone()
-    return row[0] if row else 0
-
-
 def end(connection: Connection, worker_id: int, state: str, note: str = "", *, blamed: bool = False) -> None:
     """Write the end of a worker, once."""
     connection.execute(
@@ -207,13 +206,13 @@ def bury_silent(connection: Connection) -> int:
 # -- clusters ---------------------------------------------------------------------------------------------------------
 
 
-def open_cluster(connection: Connection) -> None:
-    """Put this cluster into the register, or back into it after an outage."""
-    connection.execute(
+def open_cluster(connection: Connection) -> int:
+    """Put this cluster into the register, or back into it after an outage; return how many workers it is to have."""
+    row = connection.execute(
         "INSERT INTO queueing_cluster"
         " (name, host, pid, version, pools, regions, processes, initial_processes, max_processes)"
         " VALUES (%(name)s, %(host)s, %(pid)s, %(version)s, %(pools)s, %(regions)s, %(initial)s, %(initial)s, %(max)s)"
-        " ON CONFLICT (name) DO UPDATE SET stopped_at = NULL, last_beat_at = statement_timestamp()",
+        " ON CONFLICT (name) DO UPDATE SET stopped_at = NULL, last_beat_at = statement_timestamp() RETURNING processes",
         {
             "name": cluster_name(),
             "host": socket.gethostname(),
@@ -224,7 +223,9 @@ def open_cluster(connection: Connection) -> None:
             "initial": settings.WORKER_PROCESSES,
             "max": settings.WORKER_MAX_PROCESSES,
         },
-    )
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def close_cluster(connection: Connection) -> None:
@@ -261,14 +262,14 @@ def beat(connection: Connection) -> int:
         (name,),
     ).fetchone()
     if row is None:
-        open_cluster(connection)
+        row = (open_cluster(connection),)
     share = connection.execute(SHARE, {"name": name, "silent": settings.LEASE}).fetchone()
-    if share is not None and (row is None or share[0] != row[0]):
+    if share is not None and share[0] != row[0]:
         connection.execute(
             "UPDATE queueing_cluster SET processes = %s WHERE name = %s AND stopped_at IS NULL", (share[0], name)
         )
         return int(share[0])
-    return int(row[0]) if row else settings.WORKER_PROCESSES
+    return int(row[0])
 
 
 def stop_surplus(connection: Connection, surplus: int) -> int:

@@ -62,6 +62,7 @@ class QueueEntry(models.Model):
     worker_id = models.BigIntegerField(null=True)
     leased_at = models.DateTimeField(null=True)
     lease_expires_at = models.DateTimeField(null=True)
+    ready_at = models.DateTimeField(null=True, help_text="Since when it waits for nothing but a worker.")
     returned_at = models.DateTimeField(null=True, help_text="When it last came back from a worker.")
     cancel_reason = models.TextField(null=True, help_text="Set while leased: the worker is asked to stop.")
     revoked_at = models.DateTimeField(

@@ -294,6 +294,9 @@ def _set_draining(draining: bool, *, by: str, reason: str, ids: Iterable[int] | 
         changed = Worker.objects.filter(which, state=WorkerState.ACTIVE, draining=not draining).update(
             draining=draining, note=note
         )
+        if not draining and ids is None:
+            # Those that have ended, or are about to, would hand their drain on to whoever takes their place.
+            Worker.objects.filter(**({"host": host} if host else {}), draining=True).update(draining=False)
         cursor.execute("SELECT pg_notify('opsconductor_control', 'drain'), pg_notify('opsconductor_queue', '')")
     return changed
 

@@ -30,7 +30,7 @@ from typing import Any, Protocol
 
 import psycopg
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError, OperationalError
 from django.utils.module_loading import import_string
 from django_q.conf import Conf
 
@@ -48,6 +48,7 @@ stop_wanted = multiprocessing.get_context("fork").RawValue("b", 0)
 
 MAX_CLAIM = 200
 IDLE_LOOK_SECONDS = 1.0  # a safety net below LISTEN
+SHORTEST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.001, 0.05  # after a look that found what could not be had just then
 UPKEEP_SECONDS = 0.5  # between two rounds of promoting, reaping and burying
 TICK_SECONDS = 0.1
 
@@ -124,6 +125,7 @@ class Worker:
     _claims: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "claimer"))
     _claim_connection: Connection | None = None
     _upkept_at: float = 0.0
+    _retry_seconds: float = SHORTEST_RETRY_SECONDS
     _idle_since: float = field(default_factory=time.monotonic)
     _heart: Heart = field(init=False)
     _runner: Runner = field(init=False)
@@ -184,7 +186,6 @@ class Worker:
             while not self.stopping and not self._shift_is_over(began):
                 await (self._isolation_round() if self.registration.isolation else self._round())
             self.stopping = True
-            await self._give_up_place()
             await self._let_go()
         finally:
             for helper in helpers:
@@ -235,8 +236,11 @@ class Worker:
         if looked == 0:
             await self._wait(IDLE_LOOK_SECONDS)
         elif started == 0:
-            # Parked, or being looked at by another worker this very moment.
-            await asyncio.sleep(0.001)
+            # Parked, or being looked at by another worker this very moment; or for longer, by whoever holds a lock.
+            await asyncio.sleep(self._retry_seconds)
+            self._retry_seconds = min(2 * self._retry_seconds, LONGEST_RETRY_SECONDS)
+        else:
+            self._retry_seconds = SHORTEST_RETRY_SECONDS
 
     async def _isolation_round(self) -> None:
         """Run what a worker has died of before: a few at a time, and whatever is on its last attempt alone.
@@ -290,12 +294,15 @@ class Worker:
             if self._claim_connection is None:
                 self._claim_connection = connect("claimer")
             connection = self._claim_connection
-            queue.promote(connection)
+            _do_its_duty(partial(queue.promote, connection))
             if time.monotonic() - self._upkept_at > UPKEEP_SECONDS:
                 self._upkept_at = time.monotonic()
-                queue.reap(connection)
-                fleet.bury_silent(connection)
-                self._runner.upkeep()
+                for duty in (
+                    partial(queue.reap, connection),
+                    partial(fleet.bury_silent, connection),
+                    self._runner.upkeep,
+                ):
+                    _do_its_duty(duty)
             if limit <= 0:
                 return 0, []
             asked_at = time.monotonic()
@@ -343,20 +350,32 @@ class Worker:
         if len(self.running) < self.concurrency:
             self._wake.set()
 
-    async def _give_up_place(self) -> None:
-        """Say that this worker will claim no more, so that another takes its place while the last steps end here."""
-        with contextlib.suppress(psycopg.Error):
+    async def _step_down(self) -> bool:
+        """Say that this worker claims no more, so that another takes its place; return whether that was possible."""
+        try:
             await self._loop.run_in_executor(self._claims, self._write_that_it_stops)
+        except psycopg.Error:
+            return False
+        return True
 
     def _write_that_it_stops(self) -> None:
-        if self._claim_connection is None:
-            self._claim_connection = connect("claimer")
-        fleet.step_down(self._claim_connection, self.registration.worker_id)
+        try:
+            if self._claim_connection is None:
+                self._claim_connection = connect("claimer")
+            fleet.step_down(self._claim_connection, self.registration.worker_id)
+        except psycopg.Error:
+            if self._claim_connection is not None:
+                self._claim_connection.close()
+                self._claim_connection = None
+            raise
 
     async def _let_go(self) -> None:
         """Let steps end, then stop what is still running should there be a hurry; everything is handed back."""
+        stepped_down = False
         self._runner.shut_down()
         while self.running and not self._hurry:
+            if not stepped_down:
+                stepped_down = await self._step_down()
             await self._wait(IDLE_LOOK_SECONDS)
             self._wake.clear()
         if not await self._empty_within(settings.SHUTDOWN_GRACE.total_seconds()):
@@ -425,6 +444,20 @@ class Worker:
             self._wake.set()
 
 
+def _do_its_duty(duty: Callable[[], object]) -> None:
+    """Do one of the things that keep the queue up.
+
+    A fault in it must not keep this worker from claiming, or all of them would stop at the same row. Should the
+    database be away, the claim that follows says so.
+    """
+    try:
+        duty()
+    except (psycopg.OperationalError, OperationalError, InterfaceError) as error:
+        log.warning("The queue could not be kept up: %s", str(error).strip() or type(error).__name__)
+    except Exception:
+        log.exception("The queue could not be kept up.")
+
+
 async def _after(earlier: asyncio.Task[bool], coroutine: Coroutine[Any, Any, bool]) -> bool:
     """Run what a new lease is for when what the lost one was for has ended: its commands may be about to be killed."""
     try:
@@ -450,6 +483,7 @@ def work(isolation: bool = False) -> str:
     isolation: run only what a worker has died of before, apart from everything else.
     Called by django-q2 in one of its worker processes, in the main thread.
     """
+    fleet.calls_taken.value += 1
     with _shown_at_work():
         if stop_wanted.value:
             return "The cluster is stopping."
@@ -473,9 +507,11 @@ def work(isolation: bool = False) -> str:
 @contextlib.contextmanager
 def _shown_at_work() -> Iterator[None]:
     path = os.environ.get(AT_WORK_VARIABLE)
-    with open(path, "rb") if path else contextlib.nullcontext() as held:
-        if held is not None:
-            fcntl.flock(held, fcntl.LOCK_SH)
+    with contextlib.ExitStack() as stack:
+        # Somebody may have tidied the folder up: without the file, work can be done as well.
+        with contextlib.suppress(FileNotFoundError):
+            if path:
+                fcntl.flock(stack.enter_context(open(path, "rb")), fcntl.LOCK_SH)
         yield
 
 

@@ -39,7 +39,11 @@ class LeaseLost(Exception):
 
 
 class WrongState(Exception):
-    """A row was not in the state that this worker left it in. It is a bug; the execution goes to the DLQ."""
+    """What was to be written cannot be. It is a bug; the execution goes to the DLQ."""
+
+
+class Moved(WrongState):
+    """A row was not in the state that this worker left it in: somebody else has moved it."""
 
 
 @dataclass(slots=True)
@@ -96,7 +100,7 @@ class Ledger:
             self._condition.notify()
 
     async def commit(self, record: Record) -> None:
-        """Hand over a record and wait until it is durable. Raises LeaseLost, WrongState."""
+        """Hand over a record and wait until it is durable. Raises LeaseLost, WrongState (Moved)."""
         record.done = self._loop.create_future()
         self.submit(record)
         await record.done
@@ -167,7 +171,7 @@ class Ledger:
                 return self._call(self._connection, operations, merged)
             except psycopg.Error as error:
                 if error.sqlstate == WRONG_STATE:
-                    raise WrongState(str(error).splitlines()[0]) from None
+                    raise Moved(str(error).splitlines()[0]) from None
                 log.warning("The database cannot be reached to write: %s", str(error).strip() or type(error).__name__)
                 if self._connection is not None and (self._connection.closed or self._connection.broken):
                     self._connection.close()

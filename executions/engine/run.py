@@ -14,7 +14,7 @@ import logging
 
 from executions.connectors.warden import WardenLost
 from executions.engine.control import Control
-from executions.engine.ledger import LeaseLost, Ledger, Record, WrongState
+from executions.engine.ledger import LeaseLost, Ledger, Moved, Record, WrongState
 from executions.engine.moves import Moves, dead_record
 from executions.engine.outcome import Ending, ending_of, step_verdict, stops_the_plan
 from executions.engine.state import ExecutionState, StepState
@@ -247,7 +247,7 @@ class ExecutionRun:
         )
         try:
             await self._ledger.commit(record)
-        except WrongState:
+        except Moved:
             # A cancel came in this moment, so it is not running any more: end it as cancelled.
             self.control.stop_reason, self.state.status = "user", E.CANCELLING
             await self._end()

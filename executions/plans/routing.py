@@ -40,7 +40,14 @@ def routing_of(labels: Mapping[str, str], assets: Iterable[InventoryAsset], prob
         regions = sorted(
             {tag[len(REGION_TAG) :] for asset in assets for tag in asset.tags if tag.startswith(REGION_TAG)}
         )
-        if len(regions) > 1:
+        if wrong := [one for one in regions if not NAME.fullmatch(one)]:
+            problems.add(
+                Code.INVALID_INPUT,
+                "labels.region",
+                f"A target has the tag {shown(REGION_TAG + wrong[0])!r}, which names no region.",
+                "Correct the asset's tag (1 to 63 of a-z, 0-9, '.', '_' and '-'), or write labels: {region: NAME}.",
+            )
+        elif len(regions) > 1:
             problems.add(
                 Code.INVALID_INPUT,
                 "labels.region",

@@ -143,6 +143,15 @@ BEGIN
       FROM jsonb_to_recordset(v_ops -> 'executions')
            AS o(id bigint, "end" text, delay double precision, give_back boolean, reason text)
      WHERE o."end" IS NOT NULL;
+    IF v_ids IS NOT NULL AND v_return IS NOT NULL THEN
+        -- Both lock the lines of their assets in order; one after the other would be out of order.
+        PERFORM FROM queueing_assetline
+          WHERE asset_id IN (SELECT asset_id FROM queueing_assetlock
+                              WHERE execution_id = ANY (v_ids)
+                                 OR execution_id IN (SELECT (r ->> 'execution_id')::bigint
+                                                       FROM jsonb_array_elements(v_return) r))
+          ORDER BY asset_id FOR NO KEY UPDATE;
+    END IF;
     IF v_dead THEN
         INSERT INTO queueing_deadletter (execution_id, tenant_id, reason, error, pattern, fingerprint, attempts)
         SELECT o.id, q.tenant_id, o.dead_reason, coalesce(o.reason, ''), coalesce(o.pattern, ''),

@@ -174,6 +174,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="queueentry",
+            name="ready_at",
+            field=models.DateTimeField(help_text="Since when it waits for nothing but a worker.", null=True),
+        ),
+        migrations.AddField(
+            model_name="queueentry",
             name="revoked_at",
             field=models.DateTimeField(
                 help_text="Since when its lease is to end: soon it is renewed no more.", null=True

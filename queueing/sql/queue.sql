@@ -34,9 +34,9 @@ BEGIN
                    max_attempts integer, pool text, region text, losses smallint, locks jsonb)
     ), added AS (
         INSERT INTO queueing_queueentry (execution_id, tenant_id, pool, region, state, priority, available_at, place,
-                                         attempts_left, losses)
+                                         attempts_left, losses, ready_at)
         SELECT execution_id, tenant_id, pool, region, CASE WHEN later THEN 'delayed' ELSE 'ready' END, priority,
-               available_at, available_at + (priority - 1) * p_ageing, max_attempts, losses
+               available_at, available_at + (priority - 1) * p_ageing, max_attempts, losses, available_at
           FROM entry
     )
     INSERT INTO queueing_assetlock (execution_id, asset_id, place, exclusive, state)
@@ -52,8 +52,9 @@ END $$;
 -- p_suspects: '' = entries that no worker has died of; 'any' = those that one has, one after the other by place;
 -- 'spare' = of these, the ones that have an attempt left after this one.
 --
--- Who goes first: among tenants the one with the fewest leases, so that a tenant with 100,000 entries does not keep
--- another's single one waiting; within a tenant the first by place. A tenant that has entries for several of the
+-- Who goes first: among tenants the one with the fewest leases of such entries, so that a tenant with 100,000 entries does
+-- not keep another's single one waiting; within a tenant the first by place. What it runs in other pools and regions does
+-- not count: others' workers do that. A tenant that has entries for several of the
 -- worker's pools and regions is served where its head has the earliest place.
 --
 -- Rows that another claim is looking at are skipped, and none is locked that is not returned: so claims run side by side.
@@ -108,14 +109,15 @@ BEGIN
         v_left := p_limit - cardinality(v_ids);
         FOR v_head IN
             WITH taken AS (
-                SELECT q.tenant_id, count(*) AS n FROM queueing_queueentry q
-                 WHERE NOT v_alone AND q.state = 'leased' GROUP BY q.tenant_id
+                SELECT q.pool, q.region, q.tenant_id, count(*) AS n FROM queueing_queueentry q
+                 WHERE NOT v_alone AND q.state = 'leased' GROUP BY q.pool, q.region, q.tenant_id
                  UNION ALL
-                SELECT q.tenant_id, count(*) FROM queueing_queueentry q
-                 WHERE NOT v_alone AND q.execution_id = ANY (v_ids) GROUP BY q.tenant_id
+                SELECT q.pool, q.region, q.tenant_id, count(*) FROM queueing_queueentry q
+                 WHERE NOT v_alone AND q.execution_id = ANY (v_ids) GROUP BY q.pool, q.region, q.tenant_id
             ), tenant AS (
                 SELECT DISTINCT ON (h.tenant_id) h.pool, h.region, h.tenant_id, h.place,
-                       coalesce((SELECT sum(t.n) FROM taken t WHERE t.tenant_id = h.tenant_id), 0) AS has
+                       coalesce((SELECT sum(t.n) FROM taken t
+                                  WHERE (t.pool, t.region, t.tenant_id) = (h.pool, h.region, h.tenant_id)), 0) AS has
                   FROM jsonb_to_recordset(v_heads) AS h(pool text, region text, tenant_id bigint, place timestamptz)
                  ORDER BY h.tenant_id, h.place
             ), filled AS (
@@ -271,7 +273,8 @@ BEGIN
         SELECT e.execution_id FROM queueing_queueentry e JOIN head USING (execution_id)
          WHERE e.state = 'blocked' ORDER BY e.execution_id FOR UPDATE OF e
     )
-    UPDATE queueing_queueentry e SET state = 'ready' FROM ordered WHERE e.execution_id = ordered.execution_id;
+    UPDATE queueing_queueentry e SET state = 'ready', ready_at = statement_timestamp()
+      FROM ordered WHERE e.execution_id = ordered.execution_id;
     GET DIAGNOSTICS v_woken = ROW_COUNT;
     IF v_woken > 0 THEN
         PERFORM pg_notify('opsconductor_queue', '');
@@ -350,7 +353,7 @@ BEGIN
       FROM jsonb_to_recordset(p_entries) AS e(execution_id bigint, "end" text, error text)
       JOIN queueing_queueentry q ON q.execution_id = e.execution_id AND q.state = 'leased'
       LEFT JOIN queueing_worker w ON w.id = q.worker_id
-        ON CONFLICT (execution_id, token) DO NOTHING;
+        ON CONFLICT DO NOTHING;  -- by whichever of its keys: it is written down already
 END $$;
 
 
@@ -370,7 +373,7 @@ BEGIN
     END IF;
     UPDATE queueing_assetlock l SET state = 'queued', place = q.place
       FROM queueing_queueentry q WHERE q.execution_id = ANY (v_ids) AND l.execution_id = q.execution_id;
-    UPDATE queueing_queueentry SET state = 'ready' WHERE execution_id = ANY (v_ids);
+    UPDATE queueing_queueentry SET state = 'ready', ready_at = statement_timestamp() WHERE execution_id = ANY (v_ids);
     PERFORM pg_notify('opsconductor_queue', '');
     RETURN cardinality(v_ids);
 END $$;
@@ -482,7 +485,7 @@ END $$;
 
 -- The lines of what waits: a row for each pool, region and tenant that has entries waiting, found by one look into the
 -- index for each. `waiting` counts up to p_cap entries and no further, so that a long queue costs no more than a short one;
--- `since`: since when the first ones could have started, of those counted.
+-- `since`: since when the first ones wait for nothing but a worker, of those counted.
 CREATE OR REPLACE FUNCTION queue_lines(p_cap integer)
     RETURNS TABLE (pool text, region text, tenant_id bigint, waiting bigint, since timestamptz)
 LANGUAGE plpgsql STABLE AS $$
@@ -501,8 +504,8 @@ BEGIN
     )
     SELECT head.pool::text, head.region::text, head.tenant_id, counted.waiting, counted.since
       FROM head, LATERAL (
-          SELECT count(*) AS waiting, min(first.available_at) AS since FROM (
-              SELECT q.available_at FROM queueing_queueentry q
+          SELECT count(*) AS waiting, min(first.since) AS since FROM (
+              SELECT coalesce(q.ready_at, q.available_at) AS since FROM queueing_queueentry q
                WHERE q.state = 'ready' AND q.losses = 0 AND q.pool = head.pool AND q.region = head.region
                  AND q.tenant_id = head.tenant_id
                ORDER BY q.place LIMIT p_cap

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.db.models import F
 
 from queueing import queue
 from queueing.models import AssetLock, QueueEntry, Worker
@@ -89,7 +90,9 @@ def move_back(seconds: float, *execution_ids: int) -> None:
     """Let entries be as they were, had they been put into the queue that much earlier."""
     for one in QueueEntry.objects.filter(pk__in=execution_ids):
         shift = timedelta(seconds=seconds)
-        QueueEntry.objects.filter(pk=one.pk).update(place=one.place - shift, available_at=one.available_at - shift)
+        QueueEntry.objects.filter(pk=one.pk).update(
+            place=one.place - shift, available_at=one.available_at - shift, ready_at=F("ready_at") - shift
+        )
         AssetLock.objects.filter(execution_id=one.pk).update(place=one.place - shift)
 
 

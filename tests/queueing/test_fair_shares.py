@@ -76,3 +76,11 @@ def test_many_claimers_and_tenants_leave_nothing_behind_and_take_nothing_twice(
 
     taken = at_once(*(lambda c=c, w=w: claim_all(c, w) for c, w in claimers))
     assert sorted(number for ids in taken for number in ids) == list(range(1, 601))
+
+
+def test_what_runs_in_another_pool_does_not_count_against_a_tenant(connection: Connection, worker: int) -> None:
+    heavy = new_worker(pools=["heavy"])
+    enqueue(*({**of(1, number), "pool": "heavy"} for number in range(1, 11)))
+    assert claimed_by_tenant(connection, heavy, 10) == {1: 10}
+    enqueue(*(of(2, number) for number in range(100, 130)), of(1, 200))
+    assert claimed_by_tenant(connection, worker, 4) == {2: 3, 1: 1}

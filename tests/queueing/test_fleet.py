@@ -55,6 +55,35 @@ def test_a_process_whose_cluster_is_not_registered_is_no_worker(connection: Conn
     assert register(connection) is None
 
 
+def test_a_cluster_that_comes_back_has_the_number_that_was_decided(connection: Connection) -> None:
+    fleet.open_cluster(connection)
+    Cluster.objects.update(processes=6, stopped_at=timezone.now())
+    assert fleet.beat(connection) == 6
+    assert Cluster.objects.get().stopped_at is None
+
+
+def test_nobody_is_called_for_suspects_that_nobody_may_claim(connection: Connection) -> None:
+    enqueue({**entry(1), "losses": 1, "pool": "heavy"})
+    assert fleet.standing(connection).suspects
+    control.pause_pool("heavy", by="user:op")
+    assert not fleet.standing(connection).suspects
+    control.resume_pool("heavy", by="user:op")
+    control.drain(by="user:op")
+    assert not fleet.standing(connection).suspects
+
+
+def test_undrained_workers_hand_no_drain_on(connection: Connection) -> None:
+    fleet.open_cluster(connection)
+    first = register(connection)
+    assert first is not None
+    pool.drain_workers(by="user:op")
+    fleet.step_down(connection, first.worker_id)
+    pool.undrain_workers(by="user:op")
+    second = register(connection)
+    assert second is not None
+    assert not Worker.objects.get(pk=second.worker_id).draining
+
+
 def test_a_cluster_has_one_worker_more_for_what_is_run_apart(connection: Connection) -> None:
     fleet.open_cluster(connection)
     Cluster.objects.update(processes=1)

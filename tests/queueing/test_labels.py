@@ -9,7 +9,7 @@ import pytest
 from queueing import control, pool, queue
 from queueing.models import QueueEntry
 from queueing.queue import Connection
-from tests.queueing.lines import LEASE, claim_ids, enqueue, entry, new_worker
+from tests.queueing.lines import LEASE, claim_ids, enqueue, entry, finish, move_back, new_worker
 
 pytestmark = [pytest.mark.django_db]
 
@@ -120,3 +120,12 @@ def test_figures_of_a_long_queue_cost_no_more_than_those_of_a_short_one(connecti
     assert 59 < figures["waiting_seconds"] < 70
     connection.execute("DELETE FROM queueing_queueentry WHERE execution_id > 5")
     assert control.queue_figures()["depth"] == 5, "and what can be counted is exact"
+
+
+def test_an_entry_that_waited_for_a_lock_has_not_waited_for_a_worker(connection: Connection, worker: int) -> None:
+    enqueue(entry(1, 7), entry(2, 7))
+    move_back(3600, 1, 2)
+    assert claim_ids(connection, worker) == [1]
+    finish(connection, 1)
+    (line,) = control.lines()
+    assert (line.waiting, line.seconds < 60) == (1, True), "autoscaling would take an hour's wait for a reason to grow"

@@ -166,7 +166,7 @@ def processes() -> int:
 def waiting_for(seconds: float, **labels: Any) -> None:
     number = (QueueEntry.objects.count() or 0) + 1
     enqueue({**entry(number), **labels})
-    QueueEntry.objects.filter(pk=number).update(available_at=timezone.now() - timedelta(seconds=seconds))
+    QueueEntry.objects.filter(pk=number).update(ready_at=timezone.now() - timedelta(seconds=seconds))
 
 
 LONG = WAIT_TARGET.total_seconds() + 5

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from django_q.cluster import Cluster
 
 LOOK_SECONDS = 0.2
+TOUCH_SECONDS = 3600.0
 # A cluster that ends by itself is started anew; one that never lives this long, so many times in a row, is not.
 SHORT_LIFE_SECONDS = 10.0
 SHORT_LIVES = 3
@@ -37,7 +38,10 @@ EMPTY_STOP_SECONDS = 3.0
 
 class Command(BaseCommand):
     requires_system_checks = []  # they load the pages and the API, which a worker has no use for
-    help = "Run this host's workers until SIGTERM or Ctrl-C; steps that run may end, the rest is handed back."
+    help = (
+        "Run this host's workers until SIGTERM or Ctrl-C; steps that run may end, the rest is handed back. It begins"
+        " with WORKER_PROCESSES of them; `manage.py scale_workers` has up to WORKER_MAX_PROCESSES."
+    )
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> Any:
         return super().create_parser(
@@ -99,8 +103,12 @@ def _run(cluster: Cluster, at_work: int) -> None:
     with contextlib.suppress(RuntimeError):  # its sentinel ended before it had begun
         cluster.start()
     sentinel = cluster.sentinel
+    touched = time.monotonic()
     while sentinel.is_alive() and not worker.stop_wanted.value:
         sentinel.join(LOOK_SECONDS)
+        if time.monotonic() - touched > TOUCH_SECONDS:
+            touched = time.monotonic()
+            os.utime(at_work)  # who tidies up temporary files takes the old ones
     if not sentinel.is_alive():
         return
     cluster.stop_event.set()

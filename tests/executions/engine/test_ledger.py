@@ -23,7 +23,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from executions.engine import ledger as ledger_module
-from executions.engine.ledger import MAX_BACKLOG_BYTES, LeaseLost, Ledger, Record, WrongState, merge
+from executions.engine.ledger import MAX_BACKLOG_BYTES, LeaseLost, Ledger, Moved, Record, WrongState, merge
 from executions.models import Event, Execution, OutputChunk, Step, StepTarget
 from queueing import queue
 from queueing.connections import connect
@@ -211,7 +211,7 @@ def test_a_record_that_does_not_fit_harms_its_own_execution_only(worker: Worker,
         await ledger.commit(worker.note(ids[1], "later"))
 
     worker.write(body)
-    assert [type(answer) for answer in answers] == [type(None), WrongState, type(None)]
+    assert [type(answer) for answer in answers] == [type(None), Moved, type(None)]
     assert worker.lost == []
     statuses = dict(Execution.objects.values_list("pk", "status"))
     assert [statuses[one] for one in ids] == ["running", "running", "queued", "running"]
@@ -234,7 +234,7 @@ def test_a_step_a_target_and_a_status_have_each_to_be_as_they_were_said_to_be(wo
         answers.extend(await asyncio.gather(*(ledger.commit(one) for one in records), return_exceptions=True))
 
     worker.write(body)
-    assert [type(answer) for answer in answers] == [WrongState] * 4
+    assert [type(answer) for answer in answers] == [Moved] * 4
     assert set(Step.objects.values_list("status", flat=True)) == {"pending"}
     assert set(Execution.objects.values_list("status", flat=True)) == {"queued"}
     assert Event.objects.count() == 4
@@ -263,7 +263,7 @@ def test_a_hand_back_does_not_undo_a_cancel_that_came_before_the_start_was_writt
         refused.extend(await asyncio.gather(going, return_exceptions=True))
 
     worker.write(body)
-    assert isinstance(refused[0], WrongState)
+    assert isinstance(refused[0], Moved)
     assert Execution.objects.get(pk=one).status == "cancelling"
     assert QueueEntry.objects.get(pk=one).state == "leased"
 

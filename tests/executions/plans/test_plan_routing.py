@@ -43,6 +43,11 @@ def test_targets_in_several_regions_are_refused_and_never_guessed(targets: list[
     assert "labels: {region: NAME}" in problem.how_to_fix
 
 
+def test_a_tag_that_names_no_region_is_refused_before_anything_is_stored() -> None:
+    lost = MemoryInventory([LOCALHOST, asset(2, "lost", tags=(f"region:{'x' * 64}",))])
+    assert told({"steps": [step("ps", targets=["lost"])]}, inventory=lost) == [("invalid_input", "labels.region")]
+
+
 @pytest.mark.parametrize("name", ["Heavy", "a b", "", "x" * 64, "-x", "x.", "*", "é"])
 def test_a_name_that_no_worker_could_serve_is_refused(name: str) -> None:
     plan = {"steps": [step()], "labels": {"pool": name}}
