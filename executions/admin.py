@@ -1,4 +1,4 @@
-"""Admin of executions, their steps, the inventory, and the DLQ."""
+"""Admin of executions, their steps and the inventory. The DLQ is in admin_dead_letters.py."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from unfold.decorators import action, display
 from unfold.paginator import InfinitePaginator
 
 from executions import (
+    admin_dead_letter_batches,  # noqa: F401
+    admin_dead_letters,  # noqa: F401
     admin_locks,  # noqa: F401 - it registers itself
     admin_queue,  # noqa: F401
     services,
@@ -24,8 +26,7 @@ from executions.models import Asset, AssetGroup, Event, Execution, Step, StepTar
 from executions.pages.durations import between, span
 from executions.pages.looks import look_of
 from executions.states import FINAL_EXECUTION, ExecutionStatus
-from queueing.dead_letters import ADVICE
-from queueing.models import DeadLetter, DeadLetterState, QueueEntry
+from queueing.models import DeadLetter, QueueEntry
 from safety.admin_access import (
     ReadOnlyInline,
     ReadOnlyTenantAdmin,
@@ -270,94 +271,6 @@ class StepAdmin(ReadOnlyTenantAdmin):
     @display(description="Took")
     def took(self, step: Step) -> str:
         return span(between(step.started_at, step.finished_at))
-
-
-class DeadLetterQuestion(admin.SimpleListFilter):
-    title = "Which?"
-    parameter_name = "which"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("open", "Waits for a decision"), ("today", "New in the last 24 hours"), ("closed", "Decided")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        match self.value():
-            case "open":
-                return queryset.filter(state=DeadLetterState.OPEN)
-            case "today":
-                return queryset.filter(created_at__gt=timezone.now() - timedelta(hours=24))
-            case "closed":
-                return queryset.exclude(state=DeadLetterState.OPEN)
-        return queryset
-
-
-@admin.register(DeadLetter)
-class DeadLetterAdmin(ReadOnlyTenantAdmin):
-    """The DLQ: what the system will not try again by itself. A person decides."""
-
-    list_display = ("entry", "look", "execution_page", "reason", "error_line", "attempts", "age", "decision")
-    list_filter = (DeadLetterQuestion, "reason", "state")
-    search_fields = ("=execution_id", "error")
-    search_help_text = "Number of the execution, or words of the error"
-    ordering = ("-id",)
-    paginator = InfinitePaginator
-    list_disable_select_all = True
-    actions = ("requeue", "discard")
-    action_form = ReasonForm
-    fields = (
-        "execution_page", "look", "reason", "advice", "error", "attempts", "created_at", "closed_at", "closed_by",
-        "close_reason",
-    )  # fmt: skip
-    readonly_fields = ("execution_page", "look", "advice")
-
-    @display(description="Entry", ordering="-id")
-    def entry(self, entry: DeadLetter) -> str:
-        return f"#{entry.pk}"
-
-    @display(description="State", ordering="state")
-    def look(self, entry: DeadLetter) -> SafeString:
-        looks = {"open": "needs_attention", "requeued": "queued", "resolved": "succeeded", "discarded": "cancelled"}
-        return status_chip(looks[entry.state], entry.get_state_display())
-
-    @display(description="Execution", ordering="execution_id")
-    def execution_page(self, entry: DeadLetter) -> SafeString:
-        address = reverse("executions:detail", args=[entry.execution_id])
-        return format_html('<a href="{}">#{}</a>', address, entry.execution_id)
-
-    @display(description="Error")
-    def error_line(self, entry: DeadLetter) -> SafeString | str:
-        return one_line(entry.error, 90)
-
-    @display(description="Age", ordering="-id")
-    def age(self, entry: DeadLetter) -> str:
-        return ago(entry.created_at)
-
-    @display(description="Decision")
-    def decision(self, entry: DeadLetter) -> SafeString | str:
-        return one_line(f"{entry.closed_by}: {entry.close_reason}" if entry.closed_by else "", 60)
-
-    @display(description="What to do")
-    def advice(self, entry: DeadLetter) -> str:
-        return ADVICE.get(entry.reason, "")
-
-    @action(description="Requeue", permissions=["view"])
-    def requeue(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> None:
-        ids = list(queryset.order_by("pk").values_list("pk", flat=True))
-        outcomes = services.requeue_dead_letters(ids, by=user_of(request), reason=reason_of(request))
-        self._tell(request, outcomes, "requeued")
-
-    @action(description="Discard (with a reason)", permissions=["view"])
-    def discard(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> None:
-        reason = reason_of(request)
-        if not reason:
-            self.message_user(request, "Say why: fill in the reason beside the action.", messages.ERROR)
-            return
-        ids = list(queryset.order_by("pk").values_list("pk", flat=True))
-        self._tell(request, services.discard_dead_letters(ids, by=user_of(request), reason=reason), "discarded")
-
-    def _tell(self, request: HttpRequest, outcomes: dict[int, str], done: str) -> None:
-        unknown = {"unknown_outcome": "have a step whose outcome has to be said first"}
-        text, well = outcome_message(outcomes, done, MISSED | unknown)
-        self.message_user(request, text, messages.SUCCESS if well else messages.WARNING)
 
 
 class AssetQuestion(admin.SimpleListFilter):

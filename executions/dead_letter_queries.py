@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -245,3 +246,43 @@ def _story(attempt: Attempt, span: tuple[int, int | None] | None) -> AttemptStor
     ends = chunks.order_by("-seq").values_list(Right("text", SHOWN_OUTPUT + 1), flat=True)[:SHOWN_LINES]
     text = "".join(reversed(ends))
     return AttemptStory(attempt, text[-SHOWN_OUTPUT:], len(text) > SHOWN_OUTPUT or len(ends) == SHOWN_LINES)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an execution got stuck: the first step that did not succeed, what failed or is unknown before the others.
+
+    `assets` are a few of that step's, those where it did not succeed first; `asset_count` is how many it has.
+    """
+
+    title: str
+    step: str
+    step_status: str
+    assets: tuple[str, ...]
+    asset_count: int
+
+
+# For the rows of a page: a few looks into indexes for each, however many steps and machines an execution has.
+PLACES = """
+SELECT x.id, x.title, s.key, s.status, t.names, t.most
+  FROM executions_execution x
+  LEFT JOIN LATERAL (
+       SELECT id, key, status FROM executions_step WHERE execution_id = x.id AND status <> 'succeeded'
+        ORDER BY status NOT IN ('unknown', 'failed', 'timed_out', 'running'), position LIMIT 1) s ON true
+  LEFT JOIN LATERAL (
+       SELECT array_agg(name) AS names, max(most) AS most FROM (
+           SELECT name, (SELECT max(position) FROM executions_steptarget WHERE step_id = s.id) AS most
+             FROM executions_steptarget WHERE step_id = s.id AND name <> ''
+            ORDER BY status = 'succeeded', position LIMIT 3) shown) t ON true
+ WHERE x.id = ANY (%s)
+"""
+
+
+def places_of(execution_ids: Sequence[int]) -> dict[int, Place]:
+    """Return where each of these executions got stuck."""
+    with connection.cursor() as cursor:
+        cursor.execute(PLACES, [list(execution_ids)])
+        return {
+            row[0]: Place(row[1], row[2] or "", row[3] or "", tuple(row[4] or ()), row[5] or 0)
+            for row in cursor.fetchall()
+        }

@@ -171,8 +171,11 @@ class DeadLetterCommand(ExampleCommand):
     def _report(self, batch: DeadLetterBatch, left_out: list[int]) -> None:
         """The entries that are not done, how many came to what, and the exit status."""
         rest = DeadLetterBatchItem.objects.filter(batch=batch).exclude(outcome=self.done).order_by("pk")
-        rows = list(rest.values_list("entry_id", "execution_id", "outcome")[:SHOWN])
-        rows += [(entry_id, "", ItemOutcome.MOVED_ON) for entry_id in left_out[: SHOWN - len(rows)]]
+        rows = [
+            (entry_id, str(execution_id), outcome)
+            for entry_id, execution_id, outcome in rest.values_list("entry_id", "execution_id", "outcome")[:SHOWN]
+        ]
+        rows += [(entry_id, "", str(ItemOutcome.MOVED_ON)) for entry_id in left_out[: SHOWN - len(rows)]]
         if rows:
             self.stdout.write(f"{'ENTRY':>8}  {'EXECUTION':>9}  OUTCOME")
         for entry_id, execution_id, outcome in rows:
