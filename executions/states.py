@@ -87,8 +87,8 @@ STEP_MOVES: dict[tuple[str, str], str] = {
     (S.UNKNOWN, S.PENDING): "pending",
 }
 
-# What a person's "requeue from the failed step" does besides: the engine never runs again what has ended. Steps that are
-# skipped or cancelled stay so; a target is run again with its step, whatever it was but succeeded.
+# What a person's "requeue from the failed step" does besides: the engine never runs again what has ended. Steps that
+# are skipped or cancelled stay so; a target is run again with its step, whatever it was but succeeded.
 RERUN_MOVES: dict[tuple[str, str], str] = {
     (S.FAILED, S.PENDING): "pending",
     (S.TIMED_OUT, S.PENDING): "pending",

@@ -303,6 +303,8 @@ class Worker:
                     self._runner.upkeep,
                 ):
                     _do_its_duty(duty)
+            if connection.broken or connection.closed:
+                raise psycopg.OperationalError("The connection broke while the queue was kept up.")
             if limit <= 0:
                 return 0, []
             asked_at = time.monotonic()
@@ -371,8 +373,8 @@ class Worker:
 
     async def _let_go(self) -> None:
         """Let steps end, then stop what is still running should there be a hurry; everything is handed back."""
-        stepped_down = False
         self._runner.shut_down()
+        stepped_down = await self._step_down()
         while self.running and not self._hurry:
             if not stepped_down:
                 stepped_down = await self._step_down()

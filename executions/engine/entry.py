@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -22,7 +23,7 @@ from executions.engine.state import ExecutionState, state_of
 from executions.services.dead_letter_batches import work_at_batches
 from executions.services.decisions import expire_overdue
 from executions.tools import get_catalog
-from queueing.connections import connect
+from queueing.connections import STATEMENT_TIMEOUT_MS, connect
 from queueing.fleet import Registration
 from queueing.models import DeadReason
 from queueing.queue import Connection, Lease
@@ -170,10 +171,26 @@ class Engine:
         return allowed
 
 
+# Nothing that is asked in the claimer's thread waits longer for somebody's lock: all claims would wait with it.
+LOCK_TIMEOUT_MS = 2000
+
+_bounded = threading.local()
+
+
 def _ask_django(ask: Callable[[], T]) -> T:
     """Ask over this thread's own connection of Django's, which stays open, or over a new one should it be broken."""
     try:
+        _bound_waits()
         return ask()
     except (OperationalError, InterfaceError):
         connection.close()
+        _bound_waits()
         return ask()
+
+
+def _bound_waits() -> None:
+    connection.ensure_connection()
+    if getattr(_bounded, "connection", None) is not connection.connection:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}; SET statement_timeout = {STATEMENT_TIMEOUT_MS}")
+        _bounded.connection = connection.connection

@@ -52,14 +52,15 @@ END $$;
 -- p_suspects: '' = entries that no worker has died of; 'any' = those that one has, one after the other by place;
 -- 'spare' = of these, the ones that have an attempt left after this one.
 --
--- Who goes first: among tenants the one with the fewest leases of such entries, so that a tenant with 100,000 entries does
--- not keep another's single one waiting; within a tenant the first by place. What it runs in other pools and regions does
--- not count: others' workers do that. A tenant that has entries for several of the
+-- Who goes first: among tenants the one that has the fewest leases at this worker, then the one with the fewest in the line,
+-- so that a tenant with 100,000 entries does not keep another's single one waiting; within a tenant the first by place. What
+-- it runs elsewhere does not count against it: a tenant with its own pool has its share of the common one as well. A tenant that has entries for several of the
 -- worker's pools and regions is served where its head has the earliest place.
 --
 -- Rows that another claim is looking at are skipped, and none is locked that is not returned: so claims run side by side.
 -- Returns null when there is nothing for this worker, and an empty array when others are looking at all there is.
-CREATE OR REPLACE FUNCTION queue_look(p_pools text[], p_regions text[], p_limit integer, p_suspects text) RETURNS bigint[]
+CREATE OR REPLACE FUNCTION queue_look(p_worker bigint, p_pools text[], p_regions text[], p_limit integer, p_suspects text)
+    RETURNS bigint[]
 LANGUAGE plpgsql AS $$
 DECLARE
     v_ids bigint[] := '{}';
@@ -103,31 +104,33 @@ BEGIN
     END IF;
 
     -- One tenant alone takes all there is to have. Several share: each is filled up to the level at which together
-    -- they have what is given out now and what is leased already. A line that has less than the share leaves the rest to
+    -- they have what is given out now and what they have at this worker already. A line that has less than the share leaves the rest to
     -- the next round, and is not in it.
     LOOP
         v_left := p_limit - cardinality(v_ids);
         FOR v_head IN
             WITH taken AS (
-                SELECT q.pool, q.region, q.tenant_id, count(*) AS n FROM queueing_queueentry q
+                SELECT q.pool, q.region, q.tenant_id, count(*) AS n, count(*) FILTER (WHERE q.worker_id = p_worker) AS here
+                  FROM queueing_queueentry q
                  WHERE NOT v_alone AND q.state = 'leased' GROUP BY q.pool, q.region, q.tenant_id
                  UNION ALL
-                SELECT q.pool, q.region, q.tenant_id, count(*) FROM queueing_queueentry q
+                SELECT q.pool, q.region, q.tenant_id, count(*), count(*) FROM queueing_queueentry q
                  WHERE NOT v_alone AND q.execution_id = ANY (v_ids) GROUP BY q.pool, q.region, q.tenant_id
             ), tenant AS (
                 SELECT DISTINCT ON (h.tenant_id) h.pool, h.region, h.tenant_id, h.place,
+                       coalesce((SELECT sum(t.here) FROM taken t WHERE t.tenant_id = h.tenant_id), 0) AS has,
                        coalesce((SELECT sum(t.n) FROM taken t
-                                  WHERE (t.pool, t.region, t.tenant_id) = (h.pool, h.region, h.tenant_id)), 0) AS has
+                                  WHERE (t.pool, t.region, t.tenant_id) = (h.pool, h.region, h.tenant_id)), 0) AS in_line
                   FROM jsonb_to_recordset(v_heads) AS h(pool text, region text, tenant_id bigint, place timestamptz)
                  ORDER BY h.tenant_id, h.place
             ), filled AS (
                 SELECT tenant.*, min((v_left + running_sum) / running_count) OVER () AS level FROM (
                     SELECT tenant.*, sum(has) OVER w AS running_sum, row_number() OVER w AS running_count
-                      FROM tenant WINDOW w AS (ORDER BY has, place, tenant_id)
+                      FROM tenant WINDOW w AS (ORDER BY has, in_line, place, tenant_id)
                 ) tenant
             )
             SELECT pool, region, tenant_id, ceil(level - has)::integer AS share FROM filled
-             WHERE level > has ORDER BY has, place, tenant_id
+             WHERE level > has ORDER BY has, in_line, place, tenant_id
         LOOP
             EXIT WHEN v_left <= 0;
             SELECT array_agg(execution_id) INTO v_more FROM (
@@ -171,7 +174,7 @@ DECLARE
     v_parked bigint[];
     v_leases jsonb;
 BEGIN
-    SELECT queue_look(pools, regions, p_limit, p_suspects) INTO v_ids FROM queueing_worker WHERE id = p_worker;
+    SELECT queue_look(id, pools, regions, p_limit, p_suspects) INTO v_ids FROM queueing_worker WHERE id = p_worker;
     IF v_ids IS NULL THEN
         RETURN jsonb_build_object('looked', 0, 'leases', '[]'::jsonb);
     END IF;

@@ -84,3 +84,16 @@ def test_what_runs_in_another_pool_does_not_count_against_a_tenant(connection: C
     assert claimed_by_tenant(connection, heavy, 10) == {1: 10}
     enqueue(*(of(2, number) for number in range(100, 130)), of(1, 200))
     assert claimed_by_tenant(connection, worker, 4) == {2: 3, 1: 1}
+
+
+def test_many_pools_get_a_tenant_no_more_than_one_does(connection: Connection, worker: int) -> None:
+    enqueue(*({**of(1, number), "pool": f"pool-{number}"} for number in range(1, 21)))
+    enqueue(*(of(2, number) for number in range(101, 121)))
+    assert claimed_by_tenant(connection, worker, 10) == {1: 5, 2: 5}
+    assert claimed_by_tenant(connection, worker, 4) == {1: 2, 2: 2}
+
+
+def test_workers_of_one_slot_share_fairly_too(connection: Connection) -> None:
+    enqueue(*(of(1, number) for number in range(1, 9)), *(of(2, number) for number in range(11, 13)))
+    got = [claimed_by_tenant(connection, new_worker(), 1).popitem()[0] for _ in range(4)]
+    assert Counter(got) == {1: 2, 2: 2}
