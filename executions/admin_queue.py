@@ -44,7 +44,7 @@ SELECT q.place, q.execution_id FROM unnest(%(pools)s::text[], %(regions)s::text[
  CROSS JOIN LATERAL (
     SELECT e.place, e.execution_id FROM queueing_queueentry e
      WHERE e.state = 'ready' AND e.losses = 0 AND e.pool = line.pool AND e.region = line.region
-       AND e.tenant_id = %(tenant)s AND (e.place, e.execution_id) > (%(at)s, %(number)s)
+       AND e.tenant_id = %(tenant)s AND (e.place, e.execution_id) > (%(at)s, %(number)s) {only}
      ORDER BY e.place, e.execution_id LIMIT %(limit)s
  ) q ORDER BY q.place, q.execution_id LIMIT %(limit)s
 """
@@ -68,10 +68,10 @@ MINUTE = "AND available_at < statement_timestamp() - interval '1 minute'"
 # name -> (statement, whether rows of one time are told apart by their count)
 SOURCES: dict[str, tuple[str, bool]] = {
     "apart": (APART, False),
-    "ready": (READY, False),
+    "ready": (READY.replace("{only}", ""), False),
     "blocked": (WAITING.replace("{state}", "blocked").replace("{only}", ""), True),
     "delayed": (WAITING.replace("{state}", "delayed").replace("{only}", ""), True),
-    "long_ready": (WAITING.replace("{state}", "ready").replace("{only}", MINUTE), True),
+    "long_ready": (READY.replace("{only}", MINUTE), False),
     "long_blocked": (WAITING.replace("{state}", "blocked").replace("{only}", MINUTE), True),
     "running": (LEASED.replace("{only}", ""), False),
     "again": (LEASED.replace("{only}", "AND attempt > 1"), False),
