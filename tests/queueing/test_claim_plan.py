@@ -14,6 +14,7 @@ from tests.queueing.lines import LEASE
 
 pytestmark = [pytest.mark.django_db]
 
+POOL = "counted"  # of its own: what other tests left dead in the index is not in its way
 SOURCE = Path(queue.__file__).parent / "sql" / "queue.sql"
 
 
@@ -21,8 +22,9 @@ SOURCE = Path(queue.__file__).parent / "sql" / "queue.sql"
 def long_queue(connection: Connection) -> Connection:
     """20,000 entries that are ready and 20,000 that are parked behind the holders of 100 assets."""
     connection.execute(
-        "INSERT INTO queueing_queueentry (execution_id, tenant_id, state, priority, available_at, place, attempts_left)"
-        " SELECT n, 1, CASE WHEN n % 2 = 0 THEN 'ready' ELSE 'blocked' END, 5, now(), now() + n * interval '1 ms', 3"
+        "INSERT INTO queueing_queueentry"
+        " (execution_id, tenant_id, pool, state, priority, available_at, place, attempts_left)"
+        f" SELECT n, 1, '{POOL}', CASE WHEN n % 2 = 0 THEN 'ready' ELSE 'blocked' END, 5, now(), now() + n * interval '1 ms', 3"
         " FROM generate_series(1, 40000) n"
     )
     connection.execute("INSERT INTO queueing_assetline SELECT n FROM generate_series(0, 30000) n")
@@ -42,7 +44,7 @@ def looking_statement() -> str:
     assert found is not None
     statement = found[1]
     for name, value in {
-        "v_head.pool": "'default'", "v_head.region": "''", "v_head.tenant_id": "1", "v_ids": "'{}'::bigint[]",
+        "v_head.pool": f"'{POOL}'", "v_head.region": "''", "v_head.tenant_id": "1", "v_ids": "'{}'::bigint[]",
         "least(v_head.share, v_left)": "10",
     }.items():  # fmt: skip
         assert name in statement
@@ -63,7 +65,6 @@ def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_the_claim_finds_entries_by_the_index_of_what_is_ready(long_queue: Connection) -> None:
-    long_queue.execute(looking_statement())  # passes over what earlier tests left in the index, and marks it as dead
     row = long_queue.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {looking_statement()}").fetchone()
     assert row is not None
     plan = nodes(row[0][0]["Plan"])
