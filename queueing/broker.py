@@ -103,7 +103,8 @@ class ExecutionBroker(ORM):
             if standing.workers > wanted:
                 fleet.stop_surplus(self._fleet, standing.workers - wanted)
             self._scaling.look(self._fleet)
-        except psycopg.Error:
+        except psycopg.Error as error:
+            log.warning("The fleet cannot be looked after: %s", str(error).strip() or type(error).__name__)
             if self._fleet is not None:
                 self._fleet.close()
             self._fleet = None

@@ -57,7 +57,7 @@ def pattern_of(error: str) -> str:
     text = _SPACE.sub(" ", error[:_LONGEST_READ].replace("\0", " ")).strip()
     for varying, name in _VARYING:
         text = varying.sub(name, text)
-    text = _IP6.sub(lambda found: "<ip>" if "::" in found[0] or _DIGITS.search(found[0]) else found[0], text)
+    text = _IP6.sub(_ip_or_words, text)
     text = _NUMBERS.sub("<n>", _WORDS.sub(_without_digits, text))
     return _LISTS.sub(r"\1", text)[:MOST].strip()
 
@@ -65,6 +65,11 @@ def pattern_of(error: str) -> str:
 def fingerprint_of(reason: str, pattern: str) -> str:
     """Return 16 hexadecimal digits that are the same for the same reason and pattern."""
     return hashlib.sha256(f"{reason}\0{pattern}".encode(errors="replace")).hexdigest()[:16]
+
+
+def _ip_or_words(found: re.Match[str]) -> str:
+    said = found[0]
+    return "<ip>" if "::" in said or said.count(":") == 7 or _DIGITS.search(said) else said  # bad:cab:fed is no address
 
 
 def _without_digits(found: re.Match[str]) -> str:

@@ -157,8 +157,7 @@ def strike_off(connection: Connection, worker_id: int, note: str, *, blamed: boo
 
     blamed: something that it ran may be the cause, so that is run apart from others from now on.
     """
-    end(connection, worker_id, "lost", note, blamed=blamed)
-    # In the order of the ledger and of the heart, which may still be writing: see queue_renew.
+    # Entries first, and in their order, as the ledger and the heart take them: they may still be writing.
     connection.execute(
         "WITH leased AS (SELECT execution_id FROM queueing_queueentry WHERE worker_id = %(worker)s"
         " AND state = 'leased' AND lease_expires_at > statement_timestamp() + make_interval(secs => %(seconds)s)"
@@ -168,6 +167,7 @@ def strike_off(connection: Connection, worker_id: int, note: str, *, blamed: boo
         " FROM leased WHERE q.execution_id = leased.execution_id",
         {"worker": worker_id, "seconds": DEAD_LEASE_SECONDS},
     )
+    end(connection, worker_id, "lost", note, blamed=blamed)
 
 
 def end(connection: Connection, worker_id: int, state: str, note: str = "", *, blamed: bool = False) -> None:

@@ -24,6 +24,7 @@ from queueing.queue import Connection, Figures, Renewal, Wishes
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
+STANDSTILL_SECONDS = 2.0
 
 
 class Body(Protocol):
@@ -84,10 +85,15 @@ class Heart:
 
     def _beat(self) -> None:
         next_renewal = 0.0
+        turned_at = self._clock()
         while not self._stopping:
             now = self._clock()
+            # The heart itself stood still: the process was frozen, or a call of the database did not come back. Nothing
+            # that runs here is to blame for that.
+            stood_still = now - turned_at > STANDSTILL_SECONDS
+            turned_at = now
             if now >= self._right_until:
-                self._body.fence("The lease could not be renewed in time.", blameless=self._cut_off)
+                self._body.fence("The lease could not be renewed in time.", blameless=self._cut_off or stood_still)
                 return
             if now - self._body.loop_turned_at() > self._lease.total_seconds() * 2 / 3:
                 self._body.fence("The event loop did not turn for two thirds of a lease.")

@@ -277,8 +277,8 @@ def undrain_workers(*, by: str, reason: str = "", ids: Iterable[int] | None = No
 
 def _set_draining(draining: bool, *, by: str, reason: str, ids: Iterable[int] | None, host: str) -> int:
     which = Q(stopped_at=None)
+    wanted = set(ids or ())
     if ids is not None:
-        wanted = set(ids)
         which &= Q(pk__in=wanted)
         _insist_on_workers(wanted)
     if host:
@@ -294,9 +294,10 @@ def _set_draining(draining: bool, *, by: str, reason: str, ids: Iterable[int] | 
         changed = Worker.objects.filter(which, state=WorkerState.ACTIVE, draining=not draining).update(
             draining=draining, note=note
         )
-        if not draining and ids is None:
+        if not draining:
             # Those that have ended, or are about to, would hand their drain on to whoever takes their place.
-            Worker.objects.filter(**({"host": host} if host else {}), draining=True).update(draining=False)
+            heirs = Q(pk__in=wanted) if ids is not None else Q(host=host) if host else Q()
+            Worker.objects.filter(heirs, draining=True).update(draining=False)
         cursor.execute("SELECT pg_notify('opsconductor_control', 'drain'), pg_notify('opsconductor_queue', '')")
     return changed
 

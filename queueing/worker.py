@@ -266,7 +266,7 @@ class Worker:
     async def _claim(self, limit: int, suspects: Suspects = Suspects.NONE) -> tuple[int, int]:
         """Return how many entries were looked at, and how many were begun."""
         try:
-            looked, begun = await self._loop.run_in_executor(self._claims, self._claim_and_load, limit, suspects)
+            looked, begun, as_of = await self._loop.run_in_executor(self._claims, self._claim_and_load, limit, suspects)
         except (psycopg.Error, DatabaseError) as error:
             log.warning("The database cannot be reached to claim: %s", str(error).strip() or error)
             await asyncio.sleep(IDLE_LOOK_SECONDS)
@@ -276,6 +276,10 @@ class Worker:
             log.exception("Claiming failed.")
             await asyncio.sleep(IDLE_LOOK_SECONDS)
             return 0, 0
+        if time.monotonic() - as_of > self._heart.margin:
+            # This process stood still since. The heart may have lengthened its right to act meanwhile, but not these.
+            self._leave_to_run_out(begun)
+            return looked, 0
         for lease, coroutine in begun:
             self._begin(lease, coroutine)
         return looked, len(begun)
@@ -288,8 +292,11 @@ class Worker:
         self.running[lease.execution_id] = Running(lease, task)
         task.add_done_callback(lambda done: self._ended(lease, done))
 
-    def _claim_and_load(self, limit: int, suspects: Suspects) -> tuple[int, list[Begun]]:
-        """In the claimer's thread: upkeep now and then, claim, and let the runner load what was claimed."""
+    def _claim_and_load(self, limit: int, suspects: Suspects) -> tuple[int, list[Begun], float]:
+        """In the claimer's thread: upkeep now and then, claim, and let the runner load what was claimed.
+
+        Returns how many were looked at, what was begun, and when, on the monotonic clock, its leases were asked for.
+        """
         try:
             if self._claim_connection is None:
                 self._claim_connection = connect("claimer")
@@ -305,16 +312,17 @@ class Worker:
                     _do_its_duty(duty)
             if connection.broken or connection.closed:
                 raise psycopg.OperationalError("The connection broke while the queue was kept up.")
-            if limit <= 0:
-                return 0, []
             asked_at = time.monotonic()
+            if limit <= 0:
+                return 0, [], asked_at
             claim = queue.claim(connection, self.registration.worker_id, limit, self.lease, suspects)
             if not claim.leases:
-                return claim.looked, []
+                return claim.looked, [], asked_at
             begun = list(zip(claim.leases, self._runner.prepare(claim.leases), strict=True))
             if time.monotonic() - asked_at > self._heart.margin:
+                asked_at = time.monotonic()
                 begun = self._still_held(connection, begun)
-            return claim.looked, begun
+            return claim.looked, begun, asked_at
         except (psycopg.Error, DatabaseError):
             # If the answer to a claim was lost, its leases are nobody's: not renewed, they run out and are reaped.
             if self._claim_connection is not None:
@@ -332,11 +340,14 @@ class Worker:
         renewal = queue.renew(connection, self.registration.worker_id, ids, self.lease, self.figures())
         is_in_time = time.monotonic() - asked_at <= self._heart.margin
         held = renewal.held if is_in_time else frozenset()
-        for lease, coroutine in begun:
-            if lease.execution_id not in held:
-                log.warning("Execution %s was claimed too slowly; its lease is left to run out.", lease.execution_id)
-                coroutine.close()
+        self._leave_to_run_out([one for one in begun if one[0].execution_id not in held])
         return [(lease, coroutine) for lease, coroutine in begun if lease.execution_id in held]
+
+    @staticmethod
+    def _leave_to_run_out(claimed: Sequence[Begun]) -> None:
+        for lease, coroutine in claimed:
+            log.warning("Execution %s was claimed too slowly; its lease is left to run out.", lease.execution_id)
+            coroutine.close()
 
     def _ended(self, lease: Lease, task: asyncio.Task[bool]) -> None:
         running = self.running.get(lease.execution_id)

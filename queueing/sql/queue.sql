@@ -50,7 +50,8 @@ END $$;
 
 -- Find up to p_limit entries that a worker may claim, lock their rows and return their ids.
 -- p_suspects: '' = entries that no worker has died of; 'any' = those that one has, one after the other by place;
--- 'spare' = of these, the ones that have an attempt left after this one.
+-- 'spare' = of these, the ones that have an attempt left after this one, up to the first that has none: that one is to run
+-- alone, and comes to it because nothing behind it is begun any more.
 --
 -- Who goes first: among tenants the one that has the fewest leases at this worker, then the one with the fewest in the line,
 -- so that a tenant with 100,000 entries does not keep another's single one waiting; within a tenant the first by place. What
@@ -76,6 +77,11 @@ BEGIN
              WHERE q.state = 'ready' AND q.losses > 0 AND (p_suspects = 'any' OR q.attempts_left > 1)
                AND queue_serves(p_pools, p_regions, q.pool, q.region)
                AND NOT EXISTS (SELECT FROM queueing_pool p WHERE p.name = q.pool AND p.paused)
+               AND (p_suspects = 'any' OR NOT EXISTS (
+                       SELECT FROM queueing_queueentry last
+                        WHERE last.state = 'ready' AND last.losses > 0 AND last.attempts_left <= 1 AND last.place < q.place
+                          AND queue_serves(p_pools, p_regions, last.pool, last.region)
+                          AND NOT EXISTS (SELECT FROM queueing_pool p WHERE p.name = last.pool AND p.paused)))
              ORDER BY q.place LIMIT p_limit FOR UPDATE SKIP LOCKED
         ) suspect;
         RETURN v_ids;
@@ -116,12 +122,16 @@ BEGIN
                  UNION ALL
                 SELECT q.pool, q.region, q.tenant_id, count(*), count(*) FROM queueing_queueentry q
                  WHERE NOT v_alone AND q.execution_id = ANY (v_ids) GROUP BY q.pool, q.region, q.tenant_id
+            ), at_worker AS (
+                SELECT t.tenant_id, sum(t.here) AS has FROM taken t GROUP BY t.tenant_id
+            ), of_line AS (
+                SELECT t.pool, t.region, t.tenant_id, sum(t.n) AS has FROM taken t GROUP BY t.pool, t.region, t.tenant_id
             ), tenant AS (
-                SELECT DISTINCT ON (h.tenant_id) h.pool, h.region, h.tenant_id, h.place,
-                       coalesce((SELECT sum(t.here) FROM taken t WHERE t.tenant_id = h.tenant_id), 0) AS has,
-                       coalesce((SELECT sum(t.n) FROM taken t
-                                  WHERE (t.pool, t.region, t.tenant_id) = (h.pool, h.region, h.tenant_id)), 0) AS in_line
+                SELECT DISTINCT ON (h.tenant_id) h.pool, h.region, h.tenant_id, h.place, coalesce(a.has, 0) AS has,
+                       coalesce(l.has, 0) AS in_line
                   FROM jsonb_to_recordset(v_heads) AS h(pool text, region text, tenant_id bigint, place timestamptz)
+                  LEFT JOIN at_worker a ON a.tenant_id = h.tenant_id
+                  LEFT JOIN of_line l ON l.pool = h.pool AND l.region = h.region AND l.tenant_id = h.tenant_id
                  ORDER BY h.tenant_id, h.place
             ), filled AS (
                 SELECT tenant.*, min((v_left + running_sum) / running_count) OVER () AS level FROM (

@@ -24,7 +24,8 @@ def long_queue(connection: Connection) -> Connection:
     connection.execute(
         "INSERT INTO queueing_queueentry"
         " (execution_id, tenant_id, pool, state, priority, available_at, place, attempts_left)"
-        f" SELECT n, 1, '{POOL}', CASE WHEN n % 2 = 0 THEN 'ready' ELSE 'blocked' END, 5, now(), now() + n * interval '1 ms', 3"
+        f" SELECT n, 1, '{POOL}', CASE WHEN n % 2 = 0 THEN 'ready' ELSE 'blocked' END, 5, now(),"
+        " now() + n * interval '1 ms', 3"
         " FROM generate_series(1, 40000) n"
     )
     connection.execute("INSERT INTO queueing_assetline SELECT n FROM generate_series(0, 30000) n")

@@ -22,7 +22,7 @@ def test_no_worker_claims_a_suspect_beside_others(connection: Connection, worker
 
 
 def test_one_on_its_last_attempt_is_not_claimed_into_company(connection: Connection, worker: int) -> None:
-    enqueue({**entry(1, max_attempts=1), "losses": 2}, {**entry(2, max_attempts=2), "losses": 1}, entry(3))
+    enqueue({**entry(2, max_attempts=2), "losses": 1}, {**entry(1, max_attempts=1), "losses": 2}, entry(3))
     assert suspects(connection, worker, Suspects.SPARE) == [2]
     assert suspects(connection, worker, Suspects.ANY) == [1]
     assert suspects(connection, worker, Suspects.ANY) == [], "and those of which no worker died are not its business"
@@ -38,3 +38,11 @@ def test_suspects_obey_labels_and_drains(connection: Connection, worker: int) ->
     assert suspects(connection, worker, Suspects.ANY) == []
     control.resume(by="user:op")
     assert suspects(connection, worker, Suspects.ANY) == [1]
+
+
+def test_one_on_its_last_attempt_is_not_passed_by_those_behind_it(connection: Connection, worker: int) -> None:
+    enqueue({**entry(1, max_attempts=3), "losses": 1}, {**entry(2, max_attempts=1), "losses": 2})
+    enqueue({**entry(3, max_attempts=3), "losses": 1})
+    assert suspects(connection, worker, Suspects.SPARE) == [1], "3 waits until 2 has run alone"
+    assert suspects(connection, worker, Suspects.ANY, limit=1) == [2]
+    assert suspects(connection, worker, Suspects.SPARE) == [3]

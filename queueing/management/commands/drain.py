@@ -12,6 +12,7 @@ from queueing.management.which import add_which, which_of
 from safety.management.example_help import ExampleCommand
 
 LOOK_SECONDS = 0.2
+LOOKS_UNTIL_QUIET = 5  # a second without anything that runs
 EXIT_STILL_RUNNING = 4
 
 
@@ -44,8 +45,13 @@ class Command(ExampleCommand):
         self.stdout.write(which.change(True, command_actor(), options["reason"]))
         deadline = time.monotonic() + (wait or 0)
         told = -1
-        while (running := which.running()) and time.monotonic() < deadline:
-            if running != told:
+        # A claim that began before the drain was written may be about to be committed: nothing is believed at one look.
+        quiet = 0
+        while (running := which.running()) or (wait is not None and quiet < LOOKS_UNTIL_QUIET):
+            quiet = 0 if running else quiet + 1
+            if time.monotonic() >= deadline:
+                break
+            if running and running != told:
                 self.stdout.write(f"{_executions(running)} still.")
                 self.stdout.flush()
                 told = running
