@@ -8,22 +8,27 @@ from typing import Any
 
 from django.conf import settings
 from django.db.models import Count, Q
+from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 
+from executions.admin_locks import Locks
 from executions.models import Execution
 from executions.pages.durations import span
 from executions.states import FINAL_EXECUTION, ExecutionStatus
+from queueing.admin.overview import Fleet, Said
 from queueing.control import queue_figures
 from queueing.models import DeadLetter, Worker
 from safety.admin_access import roles_for, user_of
+from safety.models import DEFAULT_TENANT
 
 E = ExecutionStatus
 
 # Executions of a status have no index; they are counted among so many of the newest, in one reading by the key. A count
 # over a history of millions would take a second for each figure.
 NEWEST = 100_000
+SAID = 6  # sentences on the fleet; its own page has them all
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +45,16 @@ class Tile:
 def home(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Add the tiles to the context of the index, for those who have a role."""
     if roles_for(request):
-        context |= {"needs": _needs(request), "queue": _queue(), "now": timezone.now()}
+        context |= {"needs": _needs(request), "queue": _queue(), "sentences": _fleet(request), "now": timezone.now()}
     return context
+
+
+def _fleet(request: HttpRequest) -> list[Said]:
+    """What is wrong with queue and workers, for those who may see the Fleet page; or that all is well."""
+    if user_of(request).tenant.name != DEFAULT_TENANT:
+        return []
+    said = Fleet().sentences
+    return [one for one in said if one.status in ("failed", "needs_attention")][:SAID] or said[:1]
 
 
 def _needs(request: HttpRequest) -> list[Tile]:
@@ -62,7 +75,8 @@ def _needs(request: HttpRequest) -> list[Tile]:
     open_entries = DeadLetter.objects.filter(tenant_id=tenant_id, state="open").count()
     # Whatever needs attention has an open DLQ entry, from the same commit on: old ones are counted by that.
     attention = max(counts["attention"], open_entries)
-    silent = Worker.objects.filter(stopped_at=None, last_beat_at__lt=now - settings.LEASE).count()
+    silent = Worker.objects.filter(stopped_at=None, last_beat_at__lt=Now() - settings.SILENT_AFTER).count()
+    held, wanted, longest = _locks(request)
     return [
         _tile("Approvals waiting", counts["approvals"], f"{executions}?status=pending_approval",
               "pending_approval", "wait for somebody other than their requester"),
@@ -71,10 +85,19 @@ def _needs(request: HttpRequest) -> list[Tile]:
         _tile("Open DLQ entries", open_entries, f"{dlq}?which=open", "failed", "to requeue or to give up"),
         _tile("Over their time limit", counts["late"], f"{changelist}?question=late", "timed_out", "still going on"),
         _tile("Silent workers", silent, f"{reverse('admin:queueing_worker_changelist')}?which=silent", "unknown",
-              "have not been heard of for a lease"),
+              "have missed two beats"),
+        Tile("Lock held longest", longest, f"{reverse('admin:queueing_assetlock_changelist')}?question=wanted",
+             "needs_attention" if wanted else "",
+             f"of {held:,} held; somebody waits for {wanted:,}" if held else "no machine is held"),
         _tile("Failed in 24 hours", counts["failed"], f"{changelist}?question=today", "partial",
               "failed, partial or timed out"),
     ]  # fmt: skip
+
+
+def _locks(request: HttpRequest) -> tuple[int, int, str]:
+    """Machines of the tenant that are held, those of them that somebody waits for, and how long the oldest is held."""
+    held, _, since, wanted, _, _ = Locks(user_of(request)).figures
+    return held, wanted, span(timezone.now() - since) if since else "–"
 
 
 def _queue() -> list[Tile]:

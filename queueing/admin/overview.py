@@ -518,6 +518,10 @@ class Fleet:
         if draining := sum(row.look[2] == "Draining" for row in self.live):
             text = f"{draining} of {count(len(self.at_work), 'worker')} {'drains' if draining == 1 else 'drain'}."
             yield note(text, f"{reverse('admin:queueing_worker_changelist')}?which=draining")
+        for one in self.clusters:
+            if one.cluster.draining:
+                link = address(reverse("admin:queueing_worker_changelist"), host=one.cluster.host)
+                yield note(f"Host {one.cluster.host} is drained: what starts there drains as well.", link)
         versions = Counter(row.worker.version for row in self.live)
         if len(versions) > 1:
             yield note(f"Workers run {len(versions)} versions: {_listed(versions)}.")

@@ -1,8 +1,8 @@
-// Pages of the admin that refresh themselves: every 5 s their parts are fetched again and put in place.
+// Pages of the admin that refresh themselves: every 5 s, or as `data-every` says, their parts are fetched again.
 import { noteRefresh, openDialog, typing } from "./page.js";
 
-const EVERY = 5000;
 const root = document.querySelector("[data-live-page]");
+const EVERY = Number(root.dataset.every ?? 5000);
 const dot = root.querySelector("[data-live-dot]");
 const word = root.querySelector("[data-live-word]");
 const shown = new Map();
@@ -59,10 +59,19 @@ function put(fresh) {
   part.replaceChildren(...fresh.childNodes);
   for (const box of part.querySelectorAll("input[data-id]")) box.checked = ticked.has(box.dataset.id);
   for (const box of part.querySelectorAll("[data-keep]")) [box.scrollLeft, box.scrollTop] = scrolled.get(box.dataset.keep) ?? [0, 0];
+  label(part);
   count();
   if (focused < 0) return;
   const all = [...part.querySelectorAll(controls)];
   (all.find((control) => same && key(control) === same) ?? all[focused])?.focus({ preventScroll: true });
+}
+
+/** On a narrow screen each cell stands below the other, and carries the heading of its column. */
+function label(within) {
+  for (const table of within.querySelectorAll(".lp-table")) {
+    const headings = [...table.tHead.rows[0].cells].map((cell) => (cell.querySelector(".lp-sr, input") ? "" : cell.textContent.trim()));
+    for (const row of table.tBodies[0].rows) [...row.cells].forEach((cell, at) => { cell.dataset.label = headings[at] ?? ""; });
+  }
 }
 
 /** What makes a control the same one after rows came and went. */
@@ -115,4 +124,5 @@ addEventListener("keydown", (event) => {
 document.addEventListener("close", refresh, { capture: true });
 document.addEventListener("visibilitychange", refresh);
 setInterval(refresh, EVERY);
+label(root);
 count();

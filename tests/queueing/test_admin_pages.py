@@ -137,6 +137,19 @@ def test_missing_processes_are_counted_by_host() -> None:
     assert said() == ["2 of 6 processes are missing on host web-2."]
 
 
+def test_a_drained_host_is_named_and_can_be_undrained_only(olga: Client) -> None:
+    new_cluster(host="ops-2")
+    new_worker(host="ops-2")
+    assert "Drain host" in olga.get(f"{PAGE}?fragment=1").content.decode()
+    act(olga, "drain-workers", host="ops-2")
+    page = olga.get(f"{PAGE}?fragment=1").content.decode()
+    assert "Host ops-2 is drained: what starts there drains as well." in page
+    assert "Undrain host" in page
+    assert "Drain host" not in page
+    act(olga, "undrain-workers", host="ops-2")
+    assert not Cluster.objects.get().draining
+
+
 def test_a_paused_pool_is_named_with_who_paused_it_and_why() -> None:
     new_worker()
     Pool.objects.create(name="heavy", paused=True, changed_by="user:alice", reason="disk swap")

@@ -11,7 +11,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from executions import admin_home
-from executions.models import Execution
+from executions.models import Asset, Execution
+from queueing.models import AssetLock, Worker
 from safety.models import User
 from tests.executions.live.rows import make_execution, make_user
 from tests.executions.old_rows import dead_letter
@@ -44,8 +45,31 @@ def test_every_kind_of_need_is_counted_once_and_only_in_its_own_tenant(client: C
     found = tiles(client)
     assert found == {
         "Approvals waiting": "1", "Need attention": "1", "Open DLQ entries": "1", "Over their time limit": "1",
-        "Silent workers": "0", "Failed in 24 hours": "1",
+        "Silent workers": "0", "Lock held longest": "–", "Failed in 24 hours": "1",
     }  # fmt: skip
+
+
+def test_the_lock_that_is_held_longest_and_what_is_wrong_with_the_fleet_are_said(
+    client: Client, operator: User
+) -> None:
+    assert "No worker is running: nothing waits." in client.get("/admin/").content.decode()
+    execution = make_execution(operator, hosts=["db-1"])
+    asset, since = Asset.objects.get(name="db-1"), timezone.now() - timedelta(minutes=12)
+    AssetLock.objects.create(
+        execution_id=execution.pk, asset_id=asset.pk, place=since, exclusive=True, state="held", fence=1, held_at=since
+    )
+    Worker.objects.create(cluster="c", host="ops-1", pid=7, version="1", slots=1)
+    Worker.objects.create(
+        cluster="c", host="ops-2", pid=8, version="1", slots=1, last_beat_at=timezone.now() - timedelta(seconds=40)
+    )
+    assert tiles(client)["Lock held longest"] == "12 min"
+    page = client.get("/admin/").content.decode()
+    assert "Worker ops-2/8 has been silent for 40 s." in page
+    stranger = make_user("bob", tenant="other", is_superuser=True, is_staff=True)
+    client.force_login(stranger, backend="django.contrib.auth.backends.ModelBackend")
+    page = client.get("/admin/").content.decode()
+    assert "no machine is held" in page
+    assert "ops-2/8" not in page
 
 
 def test_an_execution_that_has_needed_attention_for_long_is_still_counted(
