@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 import pytest
 from django.db import connection
@@ -300,8 +299,10 @@ SELECT 1000000000 + n, %s, CASE WHEN n %% 3 = 0 THEN 'attempts_exhausted' ELSE '
 """
 
 
-def test_the_list_of_100_000_entries_is_shown_at_once_whatever_the_filter(alice: User, olga: Client) -> None:
-    """The mark is 300 ms; here, beside other tests on a busy machine, a multiple of it is allowed."""
+def test_the_list_of_100_000_entries_asks_as_little_as_a_short_one_whatever_the_filter(
+    alice: User, olga: Client, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    """How long it takes, `make bench` says (growth)."""
     with connection.cursor() as cursor:
         cursor.execute(MANY, [alice.tenant_id])
         cursor.execute("ANALYZE queueing_deadletter")
@@ -312,12 +313,8 @@ def test_the_list_of_100_000_entries_is_shown_at_once_whatever_the_filter(alice:
     )  # fmt: skip
     assert entries_in(text_of(olga, LIST)) == newest[::-1]
     for query in queries:
-        took = []
-        for _ in range(2):
-            began = time.perf_counter()
+        with django_assert_max_num_queries(14):
             assert olga.get(f"{LIST}?{query}").status_code == 200
-            took.append(time.perf_counter() - began)
-        assert min(took) < 1.2, (query, took)
 
 
 @several
