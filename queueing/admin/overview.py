@@ -469,6 +469,9 @@ class Fleet:
             one = self.suspects == 1
             text = f"{count(self.suspects, 'execution waits', 'executions wait')} to be run apart: a worker died of "
             yield warning(f"{text}{'it' if one else 'each'}.", f"{queue}?question=apart")
+        if all(row.worker.draining for row in self.at_work):
+            drained = f"{reverse('admin:queueing_worker_changelist')}?which=draining"
+            yield warning(f"Every worker drains: nothing starts, {_wait(depth)}.", drained)
         active = [row.worker for row in self.at_work if not row.worker.draining and not row.worker.isolation]
         seconds = self.figures["waiting_seconds"]
         full = active and all(worker.running >= worker.slots for worker in active)
@@ -515,7 +518,8 @@ class Fleet:
             yield note(text, ended)
         if expired := self.attempts_lost.get(AttemptEnd.LEASE_EXPIRED, 0):
             yield note(f"{count(expired, 'lease')} ran out in the last hour.", ended)
-        if draining := sum(row.look[2] == "Draining" for row in self.live):
+        draining = sum(row.look[2] == "Draining" for row in self.live)
+        if draining and draining < len(self.at_work):
             text = f"{draining} of {count(len(self.at_work), 'worker')} {'drains' if draining == 1 else 'drain'}."
             yield note(text, f"{reverse('admin:queueing_worker_changelist')}?which=draining")
         for one in self.clusters:

@@ -137,6 +137,14 @@ def test_missing_processes_are_counted_by_host() -> None:
     assert said() == ["2 of 6 processes are missing on host web-2."]
 
 
+def test_that_every_worker_drains_is_a_warning() -> None:
+    new_worker(draining=True)
+    new_worker(host="ops-2")
+    assert said() == ["All is well: 2 workers on 2 hosts, nothing waits.", "1 of 2 workers drains."]
+    Worker.objects.update(draining=True)
+    assert said() == ["Every worker drains: nothing starts, nothing waits."]
+
+
 def test_a_drained_host_is_named_and_can_be_undrained_only(olga: Client) -> None:
     new_cluster(host="ops-2")
     new_worker(host="ops-2")
