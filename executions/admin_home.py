@@ -17,7 +17,8 @@ from executions.admin_locks import Locks
 from executions.models import Execution
 from executions.pages.durations import span
 from executions.states import FINAL_EXECUTION, ExecutionStatus
-from queueing.admin.overview import Fleet, Said
+from queueing.admin.overview import Fleet
+from queueing.admin.words import Said
 from queueing.control import queue_figures
 from queueing.models import DeadLetter, Worker
 from safety.admin_access import roles_for, user_of
@@ -45,16 +46,25 @@ class Tile:
 def home(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Add the tiles to the context of the index, for those who have a role."""
     if roles_for(request):
-        context |= {"needs": _needs(request), "queue": _queue(), "sentences": _fleet(request), "now": timezone.now()}
+        context |= {
+            "needs": _needs(request),
+            "queue": _queue(request),
+            "sentences": _fleet(request),
+            "now": timezone.now(),
+        }
     return context
 
 
 def _fleet(request: HttpRequest) -> list[Said]:
     """What is wrong with queue and workers, for those who may see the Fleet page; or that all is well."""
-    if user_of(request).tenant.name != DEFAULT_TENANT:
+    if not _sees_the_fleet(request):
         return []
     said = Fleet().sentences
     return [one for one in said if one.status in ("failed", "needs_attention")][:SAID] or said[:1]
+
+
+def _sees_the_fleet(request: HttpRequest) -> bool:
+    return user_of(request).tenant.name == DEFAULT_TENANT
 
 
 def _needs(request: HttpRequest) -> list[Tile]:
@@ -77,6 +87,13 @@ def _needs(request: HttpRequest) -> list[Tile]:
     attention = max(counts["attention"], open_entries)
     silent = Worker.objects.filter(stopped_at=None, last_beat_at__lt=Now() - settings.SILENT_AFTER).count()
     held, wanted, longest = _locks(request)
+    silent_workers = _tile(
+        "Silent workers",
+        silent,
+        f"{reverse('admin:queueing_worker_changelist')}?which=silent",
+        "unknown",
+        "have missed two beats",
+    )
     return [
         _tile("Approvals waiting", counts["approvals"], f"{executions}?status=pending_approval",
               "pending_approval", "wait for somebody other than their requester"),
@@ -84,8 +101,7 @@ def _needs(request: HttpRequest) -> list[Tile]:
               "needs_attention", "wait for a person to say what happened"),
         _tile("Open DLQ entries", open_entries, f"{dlq}?which=open", "failed", "to requeue or to give up"),
         _tile("Over their time limit", counts["late"], f"{changelist}?question=late", "timed_out", "still going on"),
-        _tile("Silent workers", silent, f"{reverse('admin:queueing_worker_changelist')}?which=silent", "unknown",
-              "have missed two beats"),
+        *([silent_workers] if _sees_the_fleet(request) else []),
         Tile("Lock held longest", longest, f"{reverse('admin:queueing_assetlock_changelist')}?question=wanted",
              "needs_attention" if wanted else "",
              f"of {held:,} held; somebody waits for {wanted:,}" if held else "no machine is held"),
@@ -96,14 +112,14 @@ def _needs(request: HttpRequest) -> list[Tile]:
 
 def _locks(request: HttpRequest) -> tuple[int, int, str]:
     """Machines of the tenant that are held, those of them that somebody waits for, and how long the oldest is held."""
-    held, _, since, wanted, _, _ = Locks(user_of(request)).figures
-    return held, wanted, span(timezone.now() - since) if since else "–"
+    held, _, seconds, wanted, _, _ = Locks(user_of(request)).figures
+    return held, wanted, span(seconds) if held else "–"
 
 
-def _queue() -> list[Tile]:
+def _queue(request: HttpRequest) -> list[Tile]:
     figures = queue_figures()
     entries = reverse("admin:queueing_queueentry_changelist")
-    workers = reverse("admin:queueing_worker_changelist")
+    workers = f"{reverse('admin:queueing_worker_changelist')}?which=live" if _sees_the_fleet(request) else entries
     blocked, leased = figures["by_state"].get("blocked", 0), figures["by_state"].get("leased", 0)
     taking = "take work" if figures["workers"] else "Nobody takes work."
     if figures["draining"]:
@@ -113,7 +129,7 @@ def _queue() -> list[Tile]:
         Tile("Oldest wait", span(figures["waiting_seconds"]), f"{entries}?question=long",
              "queued" if figures["waiting_seconds"] < 60 else "needs_attention", "of those that could start now"),
         _tile("Held by workers", leased, f"{entries}?question=running", "running", "run now"),
-        Tile("Workers", str(figures["workers"]), f"{workers}?which=live",
+        Tile("Workers", str(figures["workers"]), workers,
              "succeeded" if figures["workers"] else "failed", taking),
     ]  # fmt: skip
 

@@ -16,9 +16,10 @@ from django.urls import reverse
 
 from executions import services
 from executions.models import Asset, Execution
+from executions.pages.durations import span
 from executions.services import Refused
 from queueing.admin.live import LivePage, address, door
-from queueing.admin.overview import Said, note, span, warning, well
+from queueing.admin.words import Said, note, warning, well
 from queueing.models import AssetLock, QueueEntry, Worker
 from safety.admin_access import user_of
 from safety.models import User
@@ -40,7 +41,8 @@ HAVING (min(l.held_at), l.asset_id) > (%(at)s, %(number)s) {having}
  ORDER BY min(l.held_at), l.asset_id LIMIT %(limit)s
 """
 FIGURES = """
-SELECT count(DISTINCT l.asset_id), count(DISTINCT l.execution_id), min(l.held_at),
+SELECT count(DISTINCT l.asset_id), count(DISTINCT l.execution_id),
+       extract(epoch FROM statement_timestamp() - min(l.held_at))::float8,
        count(DISTINCT l.asset_id) FILTER (WHERE EXISTS (
            SELECT FROM queueing_assetlock q WHERE q.asset_id = l.asset_id AND q.state = 'queued')),
        count(DISTINCT l.asset_id) FILTER (WHERE l.held_at < statement_timestamp() - interval '10 minutes'),
@@ -145,8 +147,8 @@ class Locks:
     after: str = ""
 
     @cached_property
-    def figures(self) -> tuple[int, int, datetime | None, int, int, int]:
-        """Machines held, executions that hold them, since when the oldest; of the machines wanted, long, shared."""
+    def figures(self) -> tuple[int, int, float | None, int, int, int]:
+        """Machines held, executions that hold them, seconds of the oldest; of the machines wanted, long, shared."""
         with connection.cursor() as cursor:
             cursor.execute(FIGURES, {"tenant": self.user.tenant_id})
             return cursor.fetchone() or (0, 0, None, 0, 0, 0)
@@ -167,13 +169,12 @@ class Locks:
 
     @cached_property
     def sentences(self) -> list[Said]:
-        held, executions, oldest, wanted, _, _ = self.figures
+        held, executions, seconds, wanted, _, _ = self.figures
         if not held:
             return [well("No machine is held.")]
-        age = span((datetime.now(UTC) - oldest).total_seconds()) if oldest else ""
         text = (
             f"{held:,} {'machine is' if held == 1 else 'machines are'} held by {executions:,} "
-            f"{'execution' if executions == 1 else 'executions'}, the longest for {age}."
+            f"{'execution' if executions == 1 else 'executions'}, the longest for {span(seconds)}."
         )
         if not wanted:
             return [note(f"{text} Nobody waits for any of them.")]

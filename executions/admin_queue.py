@@ -11,16 +11,18 @@ from typing import Any
 
 from django.contrib import admin
 from django.db import connection
+from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from executions.models import Execution
+from executions.pages.durations import between, span
 from executions.waiting import sentences
 from queueing import control
 from queueing.admin.live import LivePage, address
-from queueing.admin.overview import Said, span, warning
+from queueing.admin.words import Said, warning
 from queueing.models import EntryState, QueueControl, QueueEntry, Worker
 from safety.admin_access import user_of
 from safety.models import DEFAULT_TENANT, Tenant, User
@@ -279,7 +281,8 @@ class Queue:
     def rows(self) -> list[Row]:
         """The entries of the page in its order, each with its reason. At most ten statements, however many they are."""
         ids, _ = self._found
-        entries = {row.pk: row for row in QueueEntry.objects.filter(pk__in=ids, tenant_id=self.user.tenant_id)}
+        own = QueueEntry.objects.filter(pk__in=ids, tenant_id=self.user.tenant_id).annotate(now=Now())
+        entries = {row.pk: row for row in own}
         shown = [entries[pk] for pk in ids if pk in entries]
         waiting = [entry for entry in shown if entry.state != EntryState.LEASED]
         reasons = control.waiting_of_all(waiting, most=MOST_AHEAD)
@@ -339,12 +342,11 @@ def _linked(text: str, other: int | None) -> SafeString:
     return mark_safe(safe.replace(f"#{other}", link, 1))  # both are escaped
 
 
-def _lease(entry: QueueEntry) -> SafeString:
-    now = datetime.now(UTC)
-    ran = span((now - entry.leased_at).total_seconds()) if entry.leased_at else ""
-    left = (entry.lease_expires_at - now).total_seconds() if entry.lease_expires_at else 0.0
+def _lease(entry: Any) -> SafeString:
+    """How long a leased entry has been running and its lease goes on, by the database's clock (`now`)."""
+    left = (entry.lease_expires_at - entry.now).total_seconds()
     lease = f"its lease ends in {span(left)}" if left > 0 else f"its lease ran out {span(-left)} ago"
-    text = f"Runs for {ran}; {lease}."
+    text = f"Runs for {span(between(entry.leased_at, entry.now))}; {lease}."
     asked = f" Asked to stop: {entry.cancel_reason}" if entry.cancel_reason else ""
     return escape(text + asked)
 

@@ -20,6 +20,13 @@ def _never(request: HttpRequest) -> bool:
     return False
 
 
+def _sees_the_fleet(request: HttpRequest) -> bool:
+    from safety.models import DEFAULT_TENANT  # the models are not there yet when the settings are read
+
+    tenant = getattr(request.user, "tenant", None)
+    return tenant is not None and tenant.name == DEFAULT_TENANT
+
+
 def _link(title: str, icon: str, name: str) -> dict[str, Any]:
     return {"title": title, "icon": icon, "link": reverse_lazy(name)}
 
@@ -69,8 +76,9 @@ UNFOLD: dict[str, Any] = {
                 "items": [
                     _link("Queue", "queue", "admin:queueing_queueentry_changelist"),
                     _link("Locks", "lock", "admin:queueing_assetlock_changelist"),
-                    _link("Fleet", "memory", "admin:queueing_worker_changelist"),
-                    _link("Scaling decisions", "trending_up", "admin:queueing_scalingdecision_changelist"),
+                    _link("Fleet", "memory", "admin:queueing_worker_changelist") | {"permission": _sees_the_fleet},
+                    _link("Scaling decisions", "trending_up", "admin:queueing_scalingdecision_changelist")
+                    | {"permission": _sees_the_fleet},
                 ],
             },
             {

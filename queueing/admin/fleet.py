@@ -14,7 +14,9 @@ from unfold.decorators import display
 
 from queueing import control, pool
 from queueing.admin.live import LivePage, OfTheInstallation, door
-from queueing.admin.overview import Fleet, Row, count
+from queueing.admin.overview import Fleet
+from queueing.admin.rows import Row
+from queueing.admin.words import count
 from queueing.health import with_health
 from queueing.models import Attempt, Autoscale, EntryState, QueueEntry, Worker, WorkerState
 from safety.admin_access import status_chip, user_of

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 
 from django.conf import settings
@@ -18,7 +18,9 @@ from django.urls import reverse
 
 from queueing import control, pool
 from queueing.admin.live import address
-from queueing.health import LATE_LOOP, Health, with_health
+from queueing.admin.rows import LineRow, Row
+from queueing.admin.words import Said, Tile, bad, count, note, span, warning, well
+from queueing.health import with_health
 from queueing.models import (
     AttemptEnd,
     EntryState,
@@ -57,141 +59,6 @@ SELECT "end", count(*) FROM (
     SELECT "end", ended_at FROM queueing_attempt ORDER BY id DESC LIMIT %s
 ) newest WHERE ended_at > statement_timestamp() - interval '1 hour' GROUP BY "end"
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A sentence. status: the colour, as for executions; icon: a symbol of static/icons.svg; link: where to look."""
-
-    status: str
-    icon: str
-    text: str
-    link: str = ""
-
-
-def bad(text: str, link: str = "") -> Said:
-    return Said("failed", "cross", text, link)
-
-
-def warning(text: str, link: str = "") -> Said:
-    return Said("needs_attention", "alert", text, link)
-
-
-def note(text: str, link: str = "") -> Said:
-    return Said("queued", "dot", text, link)
-
-
-def well(text: str) -> Said:
-    return Said("succeeded", "check", text)
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """A figure with where it leads. bars: (label, number, width from 1 to 100), shown below it."""
-
-    label: str
-    value: str
-    sentence: str
-    link: str
-    status: str = ""
-    bars: tuple[tuple[str, int, int], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """One of the three figures of a worker's health; `title` says it as a sentence."""
-
-    name: str
-    value: str
-    good: bool
-    title: str
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A worker as the table shows it; `health` is None for one that has ended."""
-
-    worker: Worker
-    health: Health | None
-
-    @property
-    def look(self) -> tuple[str, str, str]:
-        """Return status, icon and word."""
-        worker = self.worker
-        if worker.state == WorkerState.STOPPED:
-            return "cancelled", "stop", "Stopped"
-        if worker.state == WorkerState.LOST or self.health is None:
-            return "failed", "cross", "Lost"
-        if self.health.silent:
-            return "timed_out", "hourglass", "Silent"
-        if worker.state == WorkerState.STOPPING:
-            return "cancelling", "stop", "Stopping"
-        if worker.draining:
-            return "pending_approval", "half", "Draining"
-        return ("succeeded", "check", "Active") if self.health.healthy else ("needs_attention", "alert", "Unwell")
-
-    @property
-    def order(self) -> tuple[int, str, int]:
-        """Worst first."""
-        words = ("Silent", "Unwell", "Stopping", "Draining", "Active")
-        word = self.look[2]
-        return (words.index(word) if word in words else len(words)), self.worker.host, self.worker.pid
-
-    @property
-    def can_drain(self) -> bool:
-        return self.worker.stopped_at is None and self.worker.state == WorkerState.ACTIVE
-
-    @property
-    def measures(self) -> list[Measure]:
-        """Beating, loop turning, renewing in time."""
-        if self.health is None:
-            return []
-        worker, (beats, loop, renews) = self.worker, self.health.said
-        late = settings.LEASE / 3
-        return [
-            Measure("beat", "silent" if self.health.silent else "in time", not self.health.silent, beats),
-            Measure("loop", _late(worker.loop_lag_ms), timedelta(milliseconds=worker.loop_lag_ms) <= LATE_LOOP, loop),
-            Measure("renewal", _late(worker.renewal_ms), timedelta(milliseconds=worker.renewal_ms) <= late, renews),
-        ]
-
-    @property
-    def failure_percent(self) -> float | None:
-        worker = self.worker
-        return 100 * worker.failed / worker.finished if worker.finished else None
-
-    @property
-    def filled(self) -> int:
-        """Part of the slots in use, in percent."""
-        return min(100, round(100 * self.worker.running / self.worker.slots)) if self.worker.slots else 0
-
-    @property
-    def running_link(self) -> str:
-        return address(reverse("admin:queueing_queueentry_changelist"), worker=self.worker.pk)
-
-
-@dataclass(frozen=True, slots=True)
-class LineRow:
-    """What waits for workers with one pair of labels, who serves them, and whether the pool is paused and by whom."""
-
-    pool: str
-    region: str
-    waiting: int
-    seconds: float
-    running: int
-    serving: int
-    paused: Pool | None
-
-    @property
-    def link(self) -> str:
-        return address(reverse("admin:queueing_queueentry_changelist"), pool=self.pool, region=self.region)
-
-    @property
-    def look(self) -> tuple[str, str, str]:
-        if self.paused:
-            return "pending_approval", "half", "Paused"
-        if not self.serving:
-            return ("failed", "cross", "Not served") if self.waiting else ("cancelled", "stop", "Nobody serves it")
-        return "succeeded", "check", "Served"
 
 
 @dataclass(frozen=True, slots=True)
@@ -546,28 +413,8 @@ class Fleet:
         return well(f"All is well: {count(len(self.at_work), 'worker')} on {count(hosts, 'host')}, {waits}.")
 
 
-def span(seconds: float) -> str:
-    """Return a length of time as people say it: "22 s", "3 min", "1.5 h", "2 d"."""
-    if seconds < 10:
-        return f"{max(0.0, seconds):.1f} s"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86400:.0f} d"
-
-
-def count(number: int, one: str, many: str = "") -> str:
-    """Return "1 worker", "1,200 workers"."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
 def _wait(number: int) -> str:
     return count(number, "execution waits", "executions wait") if number else "nothing waits"
-
-
-def _late(milliseconds: int) -> str:
-    return f"{milliseconds} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"
 
 
 def _listed(counts: Counter[str]) -> str:

@@ -328,6 +328,7 @@ DOORS = ("drain", "resume", "drain-workers", "undrain-workers", "scale", "autosc
 def test_whoever_has_a_role_in_another_tenant_does_not_see_the_fleet() -> None:
     mallory = signed_in("mallory", "admin", tenant="other")
     assert mallory.get(PAGE).status_code == 403
+    assert PAGE not in mallory.get("/admin/").content.decode()
     assert mallory.get(f"{PAGE}?fragment=1").status_code == 403
     assert mallory.get(reverse("admin:queueing_scalingdecision_changelist")).status_code == 403
 

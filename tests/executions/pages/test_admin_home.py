@@ -70,6 +70,7 @@ def test_the_lock_that_is_held_longest_and_what_is_wrong_with_the_fleet_are_said
     page = client.get("/admin/").content.decode()
     assert "no machine is held" in page
     assert "ops-2/8" not in page
+    assert "/admin/queueing/worker/" not in page  # which is not for other tenants to see
 
 
 def test_an_execution_that_has_needed_attention_for_long_is_still_counted(
