@@ -184,6 +184,11 @@ class Queue:
             "waiting": ready + blocked + delayed + apart, "worker": ready, "machine": blocked, "time": delayed,
             "apart": apart, "running": self.leased_by_tenant.get(own, 0),
         }  # fmt: skip
+        # What is a part of nothing is nothing; otherwise it is not worth its counting.
+        if not counts["running"]:
+            counts |= dict.fromkeys(("again", "last", "expired", "cancel"), 0)
+        if not ready + blocked:
+            counts["long"] = 0
         base = reverse("admin:queueing_queueentry_changelist")
         return [
             (
