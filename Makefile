@@ -50,7 +50,7 @@ serve: $(RUNTIME)
 	@$(FOREGROUND) $(abspath $(PYTHON)) manage.py serve
 
 test: lint
-	$(PYTHON) -m pytest -n 2 --dist loadfile
+	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(DEVELOPMENT)
 	$(VENV)/bin/ruff check .
