@@ -109,10 +109,13 @@ def test_from_2_to_6_and_back_under_load_nothing_is_lost_and_nothing_runs_twice(
     wait_until(two_are_left, what="two workers")
     assert until_all_ended(ids, 60) == {"succeeded": 2480}
     assert lines(tmp_path) == {number: [str(step) for step in range(STEPS)] for number in range(80)}
-    ends = Counter(Attempt.objects.values_list("end", flat=True))
-    assert set(ends) == {"handed_back"}, "steps were let end, the rest was handed back, and no lease ran out"
+    ends = set(Attempt.objects.values_list("end", "error"))
+    assert {end for end, _ in ends} == {"handed_back"}, (
+        f"steps were let end, the rest handed back, no lease ran out: {ends}"
+    )
     assert left <= {2}, "of three attempts the first claim takes one; being handed back takes none"
-    assert longest_wait_after_hand_back() < LEASE_SECONDS
+    # A slot comes free when an execution ends: none takes longer than its steps, and they may all have just begun.
+    assert longest_wait_after_hand_back() < LEASE_SECONDS + STEPS
     assert set(Worker.objects.exclude(stopped_at=None).values_list("state", flat=True)) == {"stopped"}
     assert [(d.before, d.after) for d in ScalingDecision.objects.order_by("pk")] == [(2, 6), (6, 2)]
     assert_nothing_left_behind()
