@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ClassVar, TypeVar
@@ -36,9 +37,9 @@ class LivePage(ReadOnlyTenantAdmin):
     parts: ClassVar[dict[str, str]]
     doors: ClassVar[tuple[str, ...]] = ()
 
+    @abstractmethod
     def page_context(self, request: HttpRequest) -> dict[str, Any]:
         """What the parts show."""
-        raise NotImplementedError
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if not self.has_view_permission(request):
@@ -106,7 +107,8 @@ class OfTheInstallation(ReadOnlyTenantAdmin):
         return rows
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return user_of(request).tenant.name == DEFAULT_TENANT and super().has_view_permission(request, obj)
+        # The role first: who is not signed in has none, and no tenant either.
+        return super().has_view_permission(request, obj) and user_of(request).tenant.name == DEFAULT_TENANT
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         return rbac.can_operate_installation(user_of(request))

@@ -231,3 +231,12 @@ def test_the_list_of_executions_costs_the_same_number_of_queries_however_long_it
         make_execution(make_user(f"user-{n}"))
     with django_assert_max_num_queries(7):
         client.get(address)
+
+
+@pytest.mark.parametrize("name", ["index", "queueing_worker_changelist", "queueing_deadletter_changelist"])
+def test_who_is_not_signed_in_is_led_to_the_form_and_back(name: str) -> None:
+    wanted = reverse(f"admin:{name}")
+    answer = Client().get(wanted, follow=True)
+    assert answer.status_code == 200
+    assert answer.redirect_chain == [(f"{reverse('admin:login')}?next={wanted}", 302)]
+    assert 'name="password"' in answer.content.decode()
