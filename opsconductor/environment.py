@@ -15,6 +15,8 @@ from typing import overload
 
 from django.core.exceptions import ImproperlyConfigured
 
+from queueing.labels import RULE, is_label
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
@@ -112,6 +114,18 @@ def env_list(name: str, default: Iterable[str] = (), *, secret: bool = False) ->
     if text is None:
         return list(default)
     return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def env_labels(name: str, default: Iterable[str] = ()) -> list[str]:
+    """Return NAME, a comma-separated list of pools or regions; `*` is all of them.
+
+    Raises ConfigError for a name that no plan can ask for: its workers would wait in vain.
+    """
+    labels = env_list(name, default)
+    for label in labels:
+        if label != "*" and not is_label(label):
+            raise ConfigError(f"{name} must list names such as eu-2, or *; {label!r} is none: write {RULE}.")
+    return labels
 
 
 def env_networks(name: str, default: Iterable[str] = ()) -> list[Network]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from opsconductor.admin_theme import UNFOLD as UNFOLD
 from opsconductor.database import database_settings
-from opsconductor.environment import ConfigError, env_bool, env_int, env_list, env_networks, env_str
+from opsconductor.environment import ConfigError, env_bool, env_int, env_labels, env_list, env_networks, env_str
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = Path(env_str("VAR_DIR", str(BASE_DIR / "var"))).resolve()
@@ -162,8 +162,8 @@ SPECTACULAR_SETTINGS = {
 WORKER_PROCESSES = env_int("WORKER_PROCESSES", 2, minimum=1, maximum=256)
 # So many a scale-up or autoscaling may reach on this host; their processes are there from the start, and sleep.
 WORKER_MAX_PROCESSES = env_int("WORKER_MAX_PROCESSES", max(8, WORKER_PROCESSES), minimum=WORKER_PROCESSES, maximum=256)
-WORKER_POOLS = env_list("WORKER_POOLS", ["*"])  # pools and regions that this host's workers serve; * is all of them
-WORKER_REGIONS = env_list("WORKER_REGIONS", ["*"])
+WORKER_POOLS = env_labels("WORKER_POOLS", ["*"])  # pools and regions that this host's workers serve; * is all of them
+WORKER_REGIONS = env_labels("WORKER_REGIONS", ["*"])
 WORKER_MAX_RSS = env_int("WORKER_MAX_RSS_MB", 600, minimum=100) * 1024 * 1024  # a bigger process is replaced
 WORKER_CONCURRENCY = env_int("WORKER_CONCURRENCY", 500, minimum=1, maximum=10_000)
 LEASE = timedelta(seconds=env_int("LEASE_SECONDS", 30, minimum=3, maximum=3600))

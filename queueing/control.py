@@ -11,7 +11,9 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from queueing.models import DEFAULT_POOL, EntryState, LockState, Pool, QueueControl, QueueEntry, Worker, WorkerState
+from queueing.labels import DEFAULT_POOL, RULE, is_label
+from queueing.models import EntryState, LockState, Pool, QueueControl, QueueEntry, Worker, WorkerState
+from queueing.pool import PoolRefused
 
 
 class _Labels(TypedDict):
@@ -56,7 +58,7 @@ def _set(*, draining: bool, by: str, reason: str) -> bool:
     return changed == 1
 
 
-# Up to so many entries of a state are counted one by one; beyond, what is known of the index is near enough.
+# Up to so many entries of a state are counted one by one; beyond, what the planner expects is near enough.
 COUNTED_EXACTLY = 20_000
 
 # A state at a time, each by the index of what waits or of what is leased.
@@ -72,7 +74,7 @@ FIGURES = " UNION ALL ".join(
     FIGURE.format(state=state, seconds=OLDEST.format(state=state) if state in ("ready", "blocked") else "NULL")
     for state in EntryState.values
 )
-ABOUT_READY = "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'entry_line'::regclass"
+ABOUT = "EXPLAIN (FORMAT JSON) SELECT FROM queueing_queueentry WHERE state = %s"
 
 
 def queue_figures() -> QueueFigures:
@@ -85,10 +87,10 @@ def queue_figures() -> QueueFigures:
         cursor.execute(FIGURES, {"most": COUNTED_EXACTLY})
         rows = cursor.fetchall()
         by_state = {state: count for state, count, _ in rows}
-        if by_state["ready"] > COUNTED_EXACTLY:
-            cursor.execute(ABOUT_READY)
-            (about,) = cursor.fetchone() or (0,)
-            by_state["ready"] = max(by_state["ready"], about)
+        for state in [state for state, count in by_state.items() if count > COUNTED_EXACTLY]:
+            cursor.execute(ABOUT, [state])
+            ((plan,),) = cursor.fetchall()
+            by_state[state] = max(by_state[state], plan[0]["Plan"]["Plan Rows"])
     return {
         "depth": sum(count for state, count in by_state.items() if state != "leased"),
         "waiting_seconds": max(0.0, *(float(seconds or 0) for _, _, seconds in rows)),
@@ -111,7 +113,12 @@ def live_workers() -> int:
 
 
 def pause_pool(name: str, *, by: str, reason: str = "") -> bool:
-    """Hand out nothing of one pool; what runs goes on, and it takes in more. Return whether that is a change."""
+    """Hand out nothing of one pool; what runs goes on, and it takes in more. Return whether that is a change.
+
+    Raises PoolRefused: bad_pool, for a name that no pool can have.
+    """
+    if not is_label(name):
+        raise PoolRefused("bad_pool", f"{name[:80]!r} is not the name of a pool.", f"Name one: {RULE}.")
     return _set_paused(name, paused=True, by=by, reason=reason)
 
 

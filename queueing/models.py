@@ -20,7 +20,8 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-DEFAULT_POOL = "default"
+from queueing.labels import DEFAULT_POOL
+
 EVERYTHING = ["*"]  # what a worker serves that was told nothing
 
 
@@ -409,7 +410,7 @@ class DeadLetterBatch(models.Model):
     """One decision on many DLQ entries: those that a filter selected at its start, and what became of each.
 
     It is carried out in slices, by whoever takes its row first: a command, a request, a worker. So it goes on when the
-    process that began it dies. It is the record of the decision, too, and is kept.
+    process that began it dies. It is the record of the decision, too, and is kept as long as one of its entries.
     """
 
     tenant_id = models.BigIntegerField()

@@ -89,6 +89,11 @@ CODES: dict[str, Code] = {
         "The hosts have no room for so many worker processes",
         "Ask for fewer, raise WORKER_MAX_PROCESSES where workers start, or add a host.",
     ),
+    "bad_pool": Code(
+        422,
+        "No pool can have this name",
+        "Write 1 to 63 of a-z, 0-9, '.', '_' and '-', with a letter or digit at both ends.",
+    ),
     "bad_limits": Code(
         422, "The limits of autoscaling contradict each other", "Give a `min` from 1 and a `max` from there."
     ),

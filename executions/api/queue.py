@@ -18,7 +18,7 @@ from executions.api.detail import links
 from executions.api.fleet_shapes import PoolShape, QueueState, WaitingPage
 from executions.api.reading import Query, read_body
 from executions.api.schema import PAGING, call, parameter
-from executions.api.workers import shown, there
+from executions.api.workers import refusing, shown, there
 from executions.waiting import sentences
 from queueing import control
 from queueing.models import DeadLetter, DeadLetterState, EntryState, QueueControl, QueueEntry
@@ -124,7 +124,8 @@ def _entries(rows: list[QueueEntry]) -> list[dict[str, Any]]:
 
 def _change_pool(request: Request, name: str, verb: Callable[..., bool]) -> HttpResponse:
     body = ReasonBody.model_validate(read_body(request))
-    changed = verb(name, by=caller(request).actor, reason=body.reason)
+    with refusing():
+        changed = verb(name, by=caller(request).actor, reason=body.reason)
     state = control.pool_state(name)
     return answer(
         {
@@ -149,7 +150,7 @@ class PausePoolView(OperatorsView):
         description="A pool needs not be known: `known` false hints at a misspelt name.",
         takes=ReasonBody,
         gives=PoolShape,
-        refuses=("forbidden", "not_found"),
+        refuses=("forbidden", "not_found", "bad_pool"),
         example={"reason": "The backup runs"},
     )
     def post(self, request: Request, name: str) -> HttpResponse:

@@ -32,6 +32,7 @@ STATUSES = {
     "too_few_processes": 422,
     "too_many_processes": 422,
     "bad_limits": 422,
+    "bad_pool": 422,
     "no_cluster": 409,
     "unknown_worker": 404,
     "unknown_host": 404,

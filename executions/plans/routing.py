@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from executions.plans.inventory import InventoryAsset
 from executions.plans.problems import Code, Problems, shown
+from queueing.labels import DEFAULT_POOL, RULE, is_label
 
-DEFAULT_POOL = "default"
 REGION_TAG = "region:"  # an asset that carries the tag region:eu-2 is reached by the workers of eu-2 only
-NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,24 +26,24 @@ def routing_of(labels: Mapping[str, str], assets: Iterable[InventoryAsset], prob
     Targets in several regions are a problem, unless the plan says which region's workers reach all of them.
     """
     for name in ("pool", "region"):
-        if name in labels and not NAME.fullmatch(labels[name]):
+        if name in labels and not is_label(labels[name]):
             problems.add(
                 Code.INVALID_INPUT,
                 f"labels.{name}",
                 f"{shown(labels[name])!r} is not the name of a {name}.",
-                "Write 1 to 63 of a-z, 0-9, '.', '_' and '-', such as eu-2; it begins and ends with a letter or digit.",
+                f"Write {RULE}.",
             )
     region = labels.get("region", "")
     if not region:
         regions = sorted(
             {tag[len(REGION_TAG) :] for asset in assets for tag in asset.tags if tag.startswith(REGION_TAG)}
         )
-        if wrong := [one for one in regions if not NAME.fullmatch(one)]:
+        if wrong := [one for one in regions if not is_label(one)]:
             problems.add(
                 Code.INVALID_INPUT,
                 "labels.region",
                 f"A target has the tag {shown(REGION_TAG + wrong[0])!r}, which names no region.",
-                "Correct the asset's tag (1 to 63 of a-z, 0-9, '.', '_' and '-'), or write labels: {region: NAME}.",
+                f"Correct the asset's tag ({RULE}), or write labels: {{region: NAME}}.",
             )
         elif len(regions) > 1:
             problems.add(

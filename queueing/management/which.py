@@ -70,7 +70,10 @@ def _of_workers(name: str, chosen: dict[str, Any]) -> Which:
 def _of_pool(name: str) -> Which:
     def change(draining: bool, by: str, reason: str) -> str:
         known = control.pool_state(name).known
-        changed = (control.pause_pool if draining else control.resume_pool)(name, by=by, reason=reason)
+        try:
+            changed = (control.pause_pool if draining else control.resume_pool)(name, by=by, reason=reason)
+        except PoolRefused as refused:
+            raise CommandError(f"{refused} {refused.how_to_fix}") from None
         unknown = "" if known else f" No worker names the pool {name} and nothing waits in it: is it the right name?"
         if not changed:
             return f"No change: the pool {name} {'is paused already' if draining else 'was not paused'}.{unknown}"

@@ -11,6 +11,7 @@ from opsconductor.environment import (
     env_choice,
     env_float,
     env_int,
+    env_labels,
     env_list,
     env_networks,
     env_str,
@@ -128,3 +129,12 @@ def test_a_file_that_holds_no_secret_is_refused(
     monkeypatch.setenv("SETTING_FILE", str(file))
     with pytest.raises(ConfigError, match=said):
         env_str("SETTING", secret=True)
+
+
+def test_labels_are_names_that_plans_can_ask_for_or_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert env_labels("SETTING", ["*"]) == ["*"]
+    monkeypatch.setenv("SETTING", "default, heavy-2,*")
+    assert env_labels("SETTING") == ["default", "heavy-2", "*"]
+    monkeypatch.setenv("SETTING", "default,Heavy")
+    with pytest.raises(ConfigError, match="SETTING must list names such as eu-2, or \\*; 'Heavy' is none"):
+        env_labels("SETTING")

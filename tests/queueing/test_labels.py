@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from queueing import control, pool, queue
-from queueing.models import QueueEntry
+from queueing.models import Pool, QueueEntry
+from queueing.pool import PoolRefused
 from queueing.queue import Connection
 from tests.queueing.lines import LEASE, claim_ids, enqueue, entry, finish, move_back, new_worker
 
@@ -45,6 +46,14 @@ def test_a_paused_pool_hands_out_nothing_and_the_others_go_on(connection: Connec
     assert control.resume_pool("heavy", by="user:op") is True
     assert control.resume_pool("heavy", by="user:op") is False
     assert claim_ids(connection, worker) == [1, 3]
+
+
+@pytest.mark.parametrize("name", ["", "Heavy", "x; DROP TABLE a--", "x" * 64, "a b", "*"])
+def test_a_name_that_no_pool_can_have_is_refused(connection: Connection, name: str) -> None:
+    with pytest.raises(PoolRefused, match="is not the name of a pool") as refused:
+        control.pause_pool(name, by="user:op")
+    assert refused.value.code == "bad_pool"
+    assert not Pool.objects.exists()
 
 
 def test_of_several_pools_the_one_whose_first_entry_came_first_is_served_first(
@@ -112,11 +121,14 @@ def test_an_entry_behind_a_waiting_one_names_it(connection: Connection) -> None:
 def test_figures_of_a_long_queue_cost_no_more_than_those_of_a_short_one(connection: Connection) -> None:
     connection.execute(
         "INSERT INTO queueing_queueentry (execution_id, tenant_id, state, priority, available_at, place, attempts_left)"
-        " SELECT n, 1, 'ready', 5, now() - n * interval '1 ms', now(), 3 FROM generate_series(1, 60000) n"
+        " SELECT n, 1, CASE WHEN n <= 60000 THEN 'ready' ELSE 'blocked' END, 5, now() - n % 60000 * interval '1 ms',"
+        " now(), 3 FROM generate_series(1, 90000) n"
     )
     connection.execute("ANALYZE queueing_queueentry")
     figures = control.queue_figures()
-    assert 54_000 < figures["depth"] < 66_000, "about right is near enough"
+    assert 54_000 < figures["by_state"]["ready"] < 66_000, "about right is near enough"
+    assert 27_000 < figures["by_state"]["blocked"] < 33_000
+    assert figures["depth"] == sum(figures["by_state"].values())
     assert 59 < figures["waiting_seconds"] < 70
     connection.execute("DELETE FROM queueing_queueentry WHERE execution_id > 5")
     assert control.queue_figures()["depth"] == 5, "and what can be counted is exact"
