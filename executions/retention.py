@@ -2,7 +2,7 @@
 
     events and output      EVENT_RETENTION_DAYS after the end of their execution, which stays and says so
     whole executions       EXECUTION_RETENTION_DAYS after their end
-    closed DLQ entries     the same time after they were closed
+    closed DLQ entries     the same time after they were closed, and the batches that they were decided on in
     the fleet's history    ended workers and clusters, and decisions on their number, FLEET_KEEP after their time
     idempotency keys and sessions that have expired
 
@@ -226,6 +226,10 @@ def _sweeps() -> Iterator[Sweep]:
         # An open entry has no time of closing.
         over = ended.format("closed_at")
         yield Sweep("DLQ entries", "queueing_deadletter", "id", (0,), over, settings.EXECUTION_RETENTION)
+        # Their items went with the entries; one that has an entry left is still its record.
+        items = "SELECT FROM queueing_deadletterbatchitem WHERE batch_id = queueing_deadletterbatch.id"
+        over = f"{ended.format('ended_at')} AND NOT EXISTS ({items})"
+        yield Sweep("DLQ batches", "queueing_deadletterbatch", "id", (0,), over, settings.EXECUTION_RETENTION)
     yield Sweep("workers", "queueing_worker", "id", (0,), ended.format("stopped_at"), FLEET_KEEP)
     yield Sweep("clusters", "queueing_cluster", "name", ("",), ended.format("stopped_at"), FLEET_KEEP)
     yield Sweep("scaling decisions", "queueing_scalingdecision", "id", (0,), ended.format("at"), FLEET_KEEP)

@@ -98,7 +98,6 @@ class ExecutionBroker(ORM):
                 self._fleet = connect("broker")
             wanted = fleet.beat(self._fleet)
             standing = fleet.standing(self._fleet)
-            present = fleet.present(self._fleet)
             self._count_fruitless(now)
             if standing.workers > wanted:
                 fleet.stop_surplus(self._fleet, standing.workers - wanted)
@@ -116,7 +115,7 @@ class ExecutionBroker(ORM):
             self._handed_out.clear()
         # No more calls than there are processes for them, one being left for django-q2's own tasks. Workers on their
         # way out keep theirs until their last step has ended: a call that nobody can take shows nothing.
-        room = settings.WORKER_MAX_PROCESSES + 1 - present - len(self._handed_out)
+        room = settings.WORKER_MAX_PROCESSES + 1 - standing.present - len(self._handed_out)
         missing = max(0, min(wanted - standing.workers - len(self._handed_out), room))
         self._handed_out += [now] * missing
         calls = [(WORK, _package(number)) for number in range(missing)]

@@ -52,11 +52,13 @@ class Registration:
 class Standing:
     """What a cluster looks like to its broker.
 
-    workers    at work now, without those that were told to stop
+    present    processes of it that are workers now, those included that are on their way out
+    workers    of these at work, without those that were told to stop and the one that runs suspects apart
     isolation  whether one of its workers runs suspects apart from the others
     suspects   whether entries wait that are to be run apart, and that it serves
     """
 
+    present: int
     workers: int
     isolation: bool
     suspects: bool
@@ -103,30 +105,24 @@ def register(
     return Registration(row[0], cluster, host, pid, slots, isolation)
 
 
+STANDING = """
+SELECT count(*), count(*) FILTER (WHERE state = 'active' AND NOT isolation),
+       count(*) FILTER (WHERE state = 'active' AND isolation) > 0,
+       EXISTS (SELECT FROM queueing_queueentry q
+                WHERE q.state = 'ready' AND q.losses > 0 AND queue_serves(%(pools)s, %(regions)s, q.pool, q.region)
+                  AND NOT EXISTS (SELECT FROM queueing_pool p WHERE p.name = q.pool AND p.paused)
+                  AND NOT EXISTS (SELECT FROM queueing_queuecontrol WHERE draining))
+  FROM queueing_worker WHERE cluster = %(cluster)s AND stopped_at IS NULL
+"""
+
+
 def standing(connection: Connection) -> Standing:
     """Return who of this cluster is at work, after striking off those whose process is gone."""
     bury_dead(connection)
-    row = connection.execute(
-        "SELECT EXISTS (SELECT FROM queueing_queueentry q WHERE q.state = 'ready' AND q.losses > 0"
-        " AND queue_serves(%s, %s, q.pool, q.region)"
-        " AND NOT EXISTS (SELECT FROM queueing_pool p WHERE p.name = q.pool AND p.paused)"
-        " AND NOT EXISTS (SELECT FROM queueing_queuecontrol WHERE draining))",
-        (settings.WORKER_POOLS, settings.WORKER_REGIONS),
-    ).fetchone()
-    cluster = cluster_name()
-    return Standing(
-        workers=_count(connection, cluster, isolation=False),
-        isolation=_count(connection, cluster, isolation=True) > 0,
-        suspects=bool(row and row[0]),
-    )
-
-
-def present(connection: Connection) -> int:
-    """Return how many processes of this cluster are workers now, those included that are on their way out."""
-    row = connection.execute(
-        "SELECT count(*) FROM queueing_worker WHERE cluster = %s AND stopped_at IS NULL", (cluster_name(),)
-    ).fetchone()
-    return row[0] if row else 0
+    labels = {"pools": settings.WORKER_POOLS, "regions": settings.WORKER_REGIONS}
+    row = connection.execute(STANDING, {"cluster": cluster_name(), **labels}).fetchone()
+    assert row is not None
+    return Standing(*row)
 
 
 def _count(connection: Connection, cluster: str, *, isolation: bool) -> int:

@@ -51,6 +51,8 @@ IDLE_LOOK_SECONDS = 1.0  # a safety net below LISTEN
 SHORTEST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.001, 0.05  # after a look that found what could not be had just then
 UPKEEP_SECONDS = 0.5  # between two rounds of promoting, reaping and burying
 TICK_SECONDS = 0.1
+END_IS_HEARD_SECONDS = 0.05
+STEP_DOWN_SECONDS = 2.0  # a worker that is to go waits no longer for the database to take note of it
 
 # A worker that runs suspects has so many at once: few enough that those beside a poison one are few, many enough that a
 # hundred innocent ones are done soon. One on its last attempt runs alone.
@@ -129,7 +131,7 @@ class Worker:
     _idle_since: float = field(default_factory=time.monotonic)
     _heart: Heart = field(init=False)
     _runner: Runner = field(init=False)
-    _signals: int = 0
+    _stepping_down: asyncio.Future[None] | None = None
 
     # -- the heart's body: any thread -------------------------------------------------------------------------------
 
@@ -208,8 +210,13 @@ class Worker:
         """The runner found, when it wrote, that this lease is lost."""
         running = self.running.get(execution_id)
         if running is not None:
-            log.warning("The lease of execution %s is lost; its commands are stopped.", execution_id)
-            self._runner.stop(execution_id, "lease_lost", "")
+            self._lose(running.lease)
+
+    def _lose(self, lease: Lease) -> None:
+        running = self.running.get(lease.execution_id)
+        if running is not None and running.lease.token == lease.token:
+            log.warning("The lease of execution %s is lost; its commands are stopped.", lease.execution_id)
+            self._runner.stop(lease.execution_id, "lease_lost", "")
 
     def _shift_is_over(self, began: float) -> bool:
         return time.monotonic() - began > settings.WORKER_SHIFT.total_seconds() or rss_bytes() > settings.WORKER_MAX_RSS
@@ -364,12 +371,16 @@ class Worker:
             self._wake.set()
 
     async def _step_down(self) -> bool:
-        """Say that this worker claims no more, so that another takes its place; return whether that was possible."""
-        try:
-            await self._loop.run_in_executor(self._claims, self._write_that_it_stops)
-        except psycopg.Error:
-            return False
-        return True
+        """Say that this worker claims no more, so that another takes its place; return whether that is written."""
+        if self._stepping_down is None:
+            self._stepping_down = self._loop.run_in_executor(self._claims, self._write_that_it_stops)
+        await asyncio.wait({self._stepping_down}, timeout=STEP_DOWN_SECONDS)
+        if not self._stepping_down.done():
+            return False  # it is under way, behind a claim that waits for the database
+        error, self._stepping_down = self._stepping_down.exception(), None
+        if error is not None and not isinstance(error, psycopg.Error):
+            raise error
+        return error is None
 
     def _write_that_it_stops(self) -> None:
         try:
@@ -440,7 +451,9 @@ class Worker:
 
     def _take_renewal(self, lost: Sequence[int], renewal: Renewal) -> None:
         for execution_id in lost:
-            self.lose(execution_id)
+            if running := self.running.get(execution_id):
+                # One that ended during the renewal is not among those held either: its end is about to be heard here.
+                self._loop.call_later(END_IS_HEARD_SECONDS, self._lose, running.lease)
         self._take_wishes(renewal)
 
     def _take_wishes(self, wishes: Wishes) -> None:

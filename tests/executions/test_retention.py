@@ -19,7 +19,7 @@ from guardian.shortcuts import assign_perm
 from executions import retention
 from executions.models import Approval, Event, Execution, ExecutionPlan, OutputChunk, Step, StepTarget
 from executions.retention import Pace, count_due, prune
-from queueing.models import Cluster, DeadLetter, ScalingDecision, Worker
+from queueing.models import Cluster, DeadLetter, DeadLetterBatch, DeadLetterBatchItem, ScalingDecision, Worker
 from safety.accounts import set_roles
 from safety.models import IdempotencyKey, User
 from tests.executions.live.rows import make_user, say
@@ -174,18 +174,27 @@ def test_what_is_over_by_itself_goes_too(user: User) -> None:
         )
         Session.objects.create(session_key=name, session_data="", expire_date=now + timedelta(hours=hours))
     execution = old_execution(user, 1)
-    for days in (731, 729):
-        dead_letter(execution, days)
+    gone, kept = (dead_letter(execution, days) for days in (731, 729))
+    for state, entry in (("done", gone), ("done", kept), ("running", gone)):
+        batch = DeadLetterBatch.objects.create(
+            tenant_id=user.tenant_id, actor_id=user.pk, by=user.actor, verb="discard", filter={}, matched=1,
+            state=state,
+            ended_at=now - timedelta(days=731) if state == "done" else None,
+        )  # fmt: skip
+        DeadLetterBatchItem.objects.create(batch=batch, entry=entry, execution_id=execution.pk)
     expected = {
         "DLQ entries": 1,
+        "DLQ batches": 1,
         "workers": 1,
         "clusters": 1,
         "scaling decisions": 1,
         "idempotency keys": 1,
         "sessions": 1,
     }
-    assert count_due() == expected
+    # Before the entry has gone, its batch is still in use.
+    assert count_due() == {**expected, "DLQ batches": 0}
     assert prune(Pace(rows=1, pause_seconds=0)) == expected
+    assert sorted(DeadLetterBatch.objects.values_list("state", flat=True)) == ["done", "running"]
     assert not Worker.objects.filter(pk=ended.pk).exists()
     assert set(Worker.objects.values_list("pk", flat=True)) == {recent.pk, live.pk}
     assert set(IdempotencyKey.objects.values_list("key", flat=True)) == {"future", f"of {execution.pk}"}

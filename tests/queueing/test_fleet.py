@@ -88,14 +88,14 @@ def test_a_cluster_has_one_worker_more_for_what_is_run_apart(connection: Connect
     fleet.open_cluster(connection)
     Cluster.objects.update(processes=1)
     assert register(connection) is not None
-    assert fleet.standing(connection) == fleet.Standing(workers=1, isolation=False, suspects=False)
+    assert fleet.standing(connection) == fleet.Standing(present=1, workers=1, isolation=False, suspects=False)
     enqueue({**entry(1), "losses": 1})
-    assert fleet.standing(connection) == fleet.Standing(workers=1, isolation=False, suspects=True)
+    assert fleet.standing(connection) == fleet.Standing(present=1, workers=1, isolation=False, suspects=True)
     apart = register(connection, isolation=True)
     assert apart is not None
     assert apart.isolation
     assert register(connection, isolation=True) is None
-    assert fleet.standing(connection) == fleet.Standing(workers=1, isolation=True, suspects=True)
+    assert fleet.standing(connection) == fleet.Standing(present=2, workers=1, isolation=True, suspects=True)
 
 
 def test_who_takes_the_place_of_a_draining_worker_drains(connection: Connection) -> None:

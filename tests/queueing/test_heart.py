@@ -152,6 +152,7 @@ def test_a_heart_that_cannot_renew_ends_the_worker_before_its_leases_end() -> No
                 time.sleep(0.05)
     assert body.fenced_at is not None
     assert "renewed in time" in body.why
+    assert body.blameless, "it is the database that could not be reached"
     expires = QueueEntry.objects.get(pk=1).lease_expires_at
     assert expires is not None
     ended_at = timezone.now() - timedelta(seconds=time.monotonic() - body.fenced_at)
@@ -163,6 +164,23 @@ def test_a_heart_whose_event_loop_stands_still_ends_the_worker() -> None:
     with beating(new_worker(), body, SHORT):
         assert body.ended.wait(10)
     assert "did not turn" in body.why
+    assert not body.blameless, "something that it ran stands in the way"
+
+
+def test_a_process_that_stood_still_puts_no_blame_on_what_it_ran() -> None:
+    """As after SIGCONT: the clock is far on, and nothing happened meanwhile."""
+    body = Body()
+    stood_still = 0.0
+    heart = Heart(new_worker(), SHORT, body, clock=lambda: time.monotonic() + stood_still)
+    heart.start()
+    try:
+        wait_until(lambda: body.renewals, seconds=10)
+        stood_still = 10.0
+        assert body.ended.wait(10)
+    finally:
+        heart.stop()
+    assert "renewed in time" in body.why
+    assert body.blameless
     assert body.fenced_at is not None
     assert body.fenced_at - body.turned_at < 3.0
 

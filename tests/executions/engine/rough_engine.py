@@ -17,6 +17,11 @@ GROWTH_BYTES = 300 * 1024 * 1024
 class RoughEngine(Engine):
     """Each once: `blocks` stands still, `grows` keeps memory, `breaks` raises where nothing of the engine catches."""
 
+    def upkeep(self) -> None:
+        if (Path(os.environ["ROUGH_FOLDER"]) / "upkeep-fails").exists():
+            raise RuntimeError("a bug in what keeps the queue up")
+        super().upkeep()
+
     def _run(self, run: ExecutionRun) -> Coroutine[Any, Any, bool]:
         return self._run_roughly(run.state.steps[0].key, super()._run(run))
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.db.models.functions import Now
 
-from executions.models import ExecutionPlan
+from executions.models import Execution, ExecutionPlan
+from queueing.connections import connect
 from queueing.models import DeadLetter, Worker
 from tests.executions.engine.conftest import (
     Workers,
@@ -15,6 +18,7 @@ from tests.executions.engine.conftest import (
     ended,
     printed,
     shell,
+    status_of,
     target_of,
 )
 from tests.executions.engine.test_lost_workers import is_running, make_asset
@@ -63,6 +67,25 @@ def test_a_blocked_event_loop_ends_its_worker_and_its_executions_go_on(
     blocked.refresh_from_db()
     assert blocked.state == "lost"
     assert_nothing_left_behind()
+
+
+def test_upkeep_that_fails_keeps_no_worker_from_its_work(rough: Workers, begin: Begin, tmp_path: Path) -> None:
+    (tmp_path / "rough" / "upkeep-fails").touch()
+    rough.start(WORKER_PROCESSES="1")
+    for number in range(2):
+        assert ended(begin(shell("fine", "echo fine", targets=[make_asset(f"host-{number}")]))).status == "succeeded"
+    assert_nothing_left_behind()
+
+
+def test_an_approval_that_somebody_sits_on_keeps_no_worker_from_its_work(workers: Workers, begin: Begin) -> None:
+    """Upkeep expires overdue approvals; the row may be locked by a process that stands still."""
+    with connect("test") as frozen, frozen.transaction():
+        overdue = begin(shell("a", "true", requires_approval=True))
+        Execution.objects.filter(pk=overdue).update(approval_expires_at=Now() - timedelta(hours=1))
+        frozen.execute("SELECT FROM executions_execution WHERE id = %s FOR UPDATE", (overdue,))
+        workers.start(WORKER_PROCESSES="1", LEASE_SECONDS="30")
+        assert ended(begin(shell("fine", "echo fine")), seconds=10).status == "succeeded"
+    wait_until(lambda: status_of(overdue) == "expired", what="its end, once the row is free")
 
 
 def test_a_worker_that_has_grown_too_big_ends_in_order_and_another_takes_its_place(
