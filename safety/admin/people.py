@@ -1,4 +1,4 @@
-"""Admin of people and policies: users, roles, tokens, timeout policies."""
+"""Admin of people: users, roles, tokens."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 
 from safety import accounts, rbac
 from safety.admin_access import ReadOnlyTenantAdmin, TenantAdmin, roles_for, status_chip, user_of
-from safety.models import ApiToken, TimeoutPolicy, User
+from safety.models import ApiToken, User
 
 admin.site.unregister(Group)
 
@@ -168,26 +168,3 @@ class ApiTokenAdmin(ReadOnlyTenantAdmin):
         revoked = sum(accounts.revoke_token(pk) for pk in ids)
         rest = f"; {len(ids) - revoked} had been revoked before" if revoked < len(ids) else ""
         self.message_user(request, f"{revoked} of {len(ids)} revoked{rest}.", messages.SUCCESS)
-
-
-@admin.register(TimeoutPolicy)
-class TimeoutPolicyAdmin(TenantAdmin):
-    """Time limits and attempts by SLA class and action class. They hold for the whole installation."""
-
-    list_display = (
-        "__str__", "sla_class", "action_class", "step_seconds", "execution_seconds", "approval_seconds", "max_attempts",
-    )  # fmt: skip
-    list_filter = ("sla_class", "action_class")
-    ordering = ("sla_class", "action_class")
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return TimeoutPolicy.objects.all()
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return user_of(request).is_superuser
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False

@@ -1,4 +1,4 @@
-"""Who may do what, and for how long: tenants, users, tokens, idempotency keys, timeout policies."""
+"""Tenants, the users in them, and the tokens that programs sign in with."""
 
 from __future__ import annotations
 
@@ -10,22 +10,6 @@ from django.db import models
 from django.db.models.functions import Now
 
 DEFAULT_TENANT = "default"
-
-
-class ActionClass(models.TextChoices):
-    """What a plan does to its targets, at most. Later members include the earlier ones."""
-
-    READ = "read"
-    MODIFY = "modify"
-    DEPLOY = "deploy"
-
-
-class SlaClass(models.TextChoices):
-    """How long an execution is expected to take: below 10 s, below 30 s, longer."""
-
-    FAST = "fast"
-    MEDIUM = "medium"
-    LONG = "long"
 
 
 class Tenant(models.Model):
@@ -84,44 +68,3 @@ class ApiToken(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} ({self.label or 'token'})"
-
-
-class IdempotencyKey(models.Model):
-    """Which execution a request was answered with, and until when the same request gets the same answer.
-
-    `blocks_until` is the whole state: in the past (or minus infinity, after a failed execution) the key is free.
-    """
-
-    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, db_constraint=False, db_index=False)
-    key = models.CharField(max_length=300)
-    execution_id = models.BigIntegerField()
-    request_hash = models.CharField(max_length=64)
-    blocks_until = models.DateTimeField()
-    pk = models.CompositePrimaryKey("tenant_id", "key")
-
-    class Meta:
-        indexes = (models.Index(fields=["execution_id"], name="idempotency_execution"),)
-
-    def __str__(self) -> str:
-        return self.key
-
-
-class TimeoutPolicy(models.Model):
-    """The time limits, in seconds, of one SLA class and action class."""
-
-    sla_class = models.CharField(max_length=10, choices=SlaClass)
-    action_class = models.CharField(max_length=10, choices=ActionClass)
-    step_seconds = models.PositiveIntegerField()
-    execution_seconds = models.PositiveIntegerField()
-    approval_seconds = models.PositiveIntegerField()
-    max_attempts = models.PositiveSmallIntegerField()
-
-    class Meta:
-        verbose_name_plural = "timeout policies"
-        constraints = (
-            models.UniqueConstraint(fields=["sla_class", "action_class"], name="one_policy_per_class"),
-            models.CheckConstraint(condition=models.Q(max_attempts__gte=1), name="policy_has_an_attempt"),
-        )
-
-    def __str__(self) -> str:
-        return f"{self.sla_class} {self.action_class}"

@@ -1,0 +1,5 @@
+"""The admin pages of the safety layer; importing registers them."""
+
+from safety.admin import people, policies
+
+__all__ = ["people", "policies"]

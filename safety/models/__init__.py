@@ -1,0 +1,16 @@
+"""Who may do what, and for how long: tenants, users, tokens, idempotency keys, timeout policies."""
+
+from safety.models.idempotency import IdempotencyKey
+from safety.models.limits import ActionClass, SlaClass, TimeoutPolicy
+from safety.models.people import DEFAULT_TENANT, ApiToken, Tenant, User
+
+__all__ = [
+    "DEFAULT_TENANT",
+    "ActionClass",
+    "ApiToken",
+    "IdempotencyKey",
+    "SlaClass",
+    "Tenant",
+    "TimeoutPolicy",
+    "User",
+]
