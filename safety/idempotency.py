@@ -1,4 +1,5 @@
-"""The idempotency guard's keys. The guard itself is in the intake's SQL (executions/sql/intake.sql): one transaction.
+"""The idempotency guard's keys. The guard itself is SQL (safety/sql/idempotency.sql): the intake calls it in
+the transaction in which it inserts the executions.
 
 A key is the client's own, or else the hash of who asks for what. Its row says until when the same request is answered
 with the same execution; an execution that ended without success frees it in the transaction in which it ends.

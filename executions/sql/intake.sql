@@ -9,9 +9,7 @@
 -- Returns [{"n", "id", "replay", "conflict", "status", "approval_level", "sla_class"}]: replay = the key was answered
 -- before with this execution; conflict = it was, for another request.
 --
--- Two callers with one key: both may miss in the first look, then INSERT .. ON CONFLICT makes the second wait for the
--- first to commit, finds a row that still blocks, changes nothing and returns nothing; the second look, a new statement,
--- reads the winner's execution. Rows are inserted in the order of their keys, so two batches cannot deadlock.
+-- Of two callers with one key exactly one gets it (safety/sql/idempotency.sql), and inserts in the same transaction.
 --
 -- The requests hold the plans, so they are large: they are read where they lie, by their place in p_requests, and never
 -- put together anew. What is decided about each stands in arrays by the same place.
@@ -20,12 +18,11 @@ LANGUAGE plpgsql AS $$
 DECLARE
     v_sequence regclass := pg_get_serial_sequence('executions_execution', 'id');
     v_ids bigint[];  -- by place: the number that the execution gets; null for a request that was answered before
-    v_known jsonb := '[]'::jsonb;  -- the requests that were: [{"place", "id", "hash_matches"}]
-    v_round jsonb;
+    v_known jsonb;  -- the requests that were: [{"place", "id", "hash_matches"}]
     v_hits bigint[];
     v_place bigint;
     v_entries jsonb;
-    -- The requests whose key is not decided yet.
+    -- The requests that have a key.
     v_places bigint[];
     v_tenants bigint[];
     v_keys text[];
@@ -38,42 +35,17 @@ BEGIN
       FROM ROWS FROM (jsonb_to_recordset(p_requests) AS (tenant_id bigint, key text, request_hash text))
            WITH ORDINALITY AS r(tenant_id, key, request_hash, place)
      WHERE r.key IS NOT NULL;
-    WHILE v_places IS NOT NULL LOOP
-        -- Look first: a hit costs no write.
-        SELECT array_agg(r.place), jsonb_agg(jsonb_build_object(
-                   'place', r.place, 'id', k.execution_id, 'hash_matches', k.request_hash = r.request_hash))
-          INTO v_hits, v_round
-          FROM unnest(v_places, v_tenants, v_keys, v_hashes) AS r(place, tenant_id, key, request_hash)
-          JOIN safety_idempotencykey k ON k.tenant_id = r.tenant_id AND k.key = r.key
-         WHERE k.blocks_until > statement_timestamp();
-        IF v_hits IS NOT NULL THEN
-            v_known := v_known || v_round;
-            FOREACH v_place IN ARRAY v_hits LOOP
-                v_ids[v_place] := NULL;
-            END LOOP;
-            SELECT array_agg(r.place), array_agg(r.tenant_id), array_agg(r.key), array_agg(r.request_hash)
-              INTO v_places, v_tenants, v_keys, v_hashes
-              FROM unnest(v_places, v_tenants, v_keys, v_hashes) AS r(place, tenant_id, key, request_hash)
-             WHERE v_ids[r.place] IS NOT NULL;
-            EXIT WHEN v_places IS NULL;
-        END IF;
-
-        WITH taken AS (
-            INSERT INTO safety_idempotencykey AS k (tenant_id, key, execution_id, request_hash, blocks_until)
-            SELECT r.tenant_id, r.key, v_ids[r.place], r.request_hash, statement_timestamp() + p_window
-              FROM unnest(v_places, v_tenants, v_keys, v_hashes) AS r(place, tenant_id, key, request_hash)
-             ORDER BY r.tenant_id, r.key
-                ON CONFLICT (tenant_id, key) DO UPDATE
-               SET execution_id = excluded.execution_id, request_hash = excluded.request_hash,
-                   blocks_until = excluded.blocks_until
-             WHERE k.blocks_until <= statement_timestamp()
-            RETURNING execution_id
-        )
-        SELECT array_agg(r.place), array_agg(r.tenant_id), array_agg(r.key), array_agg(r.request_hash)
-          INTO v_places, v_tenants, v_keys, v_hashes
-          FROM unnest(v_places, v_tenants, v_keys, v_hashes) AS r(place, tenant_id, key, request_hash)
-         WHERE v_ids[r.place] NOT IN (SELECT execution_id FROM taken);
-    END LOOP;
+    IF v_places IS NOT NULL THEN
+        SELECT array_agg(v_places[k.place]), jsonb_agg(jsonb_build_object(
+                   'place', v_places[k.place], 'id', k.execution_id, 'hash_matches', k.hash_matches))
+          INTO v_hits, v_known
+          FROM idempotency_take(v_tenants, v_keys, v_hashes,
+                   (SELECT array_agg(v_ids[p.place] ORDER BY p.n) FROM unnest(v_places) WITH ORDINALITY AS p(place, n)),
+                   p_window) AS k;
+        FOREACH v_place IN ARRAY coalesce(v_hits, '{}') LOOP
+            v_ids[v_place] := NULL;
+        END LOOP;
+    END IF;
 
     IF array_length(array_remove(v_ids, NULL), 1) > 0 THEN
         PERFORM executions_insert(p_requests, v_ids);
@@ -102,7 +74,7 @@ BEGIN
         SELECT jsonb_build_object('n', p_requests -> (k.place - 1) -> 'n', 'id', k.id, 'replay', true,
                                   'conflict', NOT k.hash_matches, 'status', e.status,
                                   'approval_level', e.approval_level, 'sla_class', e.sla_class)
-          FROM jsonb_to_recordset(v_known) AS k(place integer, id bigint, hash_matches boolean)
+          FROM jsonb_to_recordset(coalesce(v_known, '[]')) AS k(place integer, id bigint, hash_matches boolean)
           LEFT JOIN executions_execution e ON e.id = k.id
     ) answers(answer));
 END $$;
