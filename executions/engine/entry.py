@@ -27,7 +27,7 @@ from queueing.connections import STATEMENT_TIMEOUT_MS, connect
 from queueing.fleet import Registration
 from queueing.models import DeadReason
 from queueing.queue import Connection, Lease
-from safety import rbac
+from safety import audit, rbac
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +86,7 @@ class Engine:
     def upkeep(self) -> None:
         _ask_django(expire_overdue)
         _ask_django(work_at_batches)
+        _ask_django(audit.seal)
 
     def stop(self, execution_id: int, reason: str, detail: str) -> None:
         run = self._runs.get(execution_id)

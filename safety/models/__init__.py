@@ -1,5 +1,6 @@
-"""Who may do what, and for how long: tenants, users, tokens, idempotency keys, timeout policies."""
+"""Who may do what, and for how long: tenants, users, tokens, idempotency keys, timeout policies, the audit."""
 
+from safety.models.audit import AuditOutbox, AuditRecord, AuditSeal
 from safety.models.idempotency import IdempotencyKey
 from safety.models.limits import ActionClass, SlaClass, TimeoutPolicy
 from safety.models.people import DEFAULT_TENANT, ApiToken, Tenant, User
@@ -8,6 +9,9 @@ __all__ = [
     "DEFAULT_TENANT",
     "ActionClass",
     "ApiToken",
+    "AuditOutbox",
+    "AuditRecord",
+    "AuditSeal",
     "IdempotencyKey",
     "SlaClass",
     "Tenant",
