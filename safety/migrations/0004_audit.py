@@ -41,7 +41,7 @@ DROP FUNCTION safety_audit_seal(integer, boolean), safety_audit_text(safety_audi
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("safety", "0002_defaults"),
+        ("safety", "0003_idempotency_guard"),
     ]
 
     operations = [
