@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Collection
-from datetime import timedelta
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
 
 from django.contrib.auth.models import Group
 from django.db import connection, transaction
-from django.db.models import Model
-from django.db.models.functions import Now
+from django.db.models import Model, Value
+from django.db.models.functions import Least, Now
 
 from safety.models import ApiToken, Tenant, User
 from safety.rbac import ROLES, Role
+from safety.scopes import ALL_SCOPES, allows, checked_scopes
 
 FIRST_ADMIN = "admin"
 TOKEN_PREFIX = "oc_"  # recognisable: a leaked one can be found and masked
@@ -35,7 +38,8 @@ def _columns(model: type[Model], alias: str) -> str:
 
 # Asked by every request of a program: building the same query with the ORM costs ten times what asking it does.
 _BEARER = f"""
-SELECT token.id, coalesce(token.last_used_at >= statement_timestamp() - %s::interval, false),
+SELECT token.id, token.scopes, token.expires_at,
+       coalesce(token.last_used_at >= statement_timestamp() - %s::interval, false),
        {_columns(User, "owner")}, {_columns(Tenant, "tenant")}
   FROM safety_apitoken token
   JOIN safety_user owner ON owner.id = token.user_id
@@ -46,6 +50,17 @@ SELECT token.id, coalesce(token.last_used_at >= statement_timestamp() - %s::inte
 _NOTE_USE = """
 UPDATE safety_apitoken SET last_used_at = statement_timestamp()
  WHERE id = %s AND (last_used_at IS NULL OR last_used_at < statement_timestamp() - %s::interval)
+"""
+# A token that was stolen may have made others before it was revoked: they go with it.
+_REVOKE = """
+WITH RECURSIVE line AS (
+    SELECT id FROM safety_apitoken WHERE id = %s
+    UNION
+    SELECT made.id FROM safety_apitoken made JOIN line ON made.maker_id = line.id
+)
+UPDATE safety_apitoken SET revoked_at = statement_timestamp()
+ WHERE id IN (SELECT id FROM line) AND revoked_at IS NULL
+RETURNING id
 """
 
 
@@ -87,20 +102,74 @@ def set_roles(user: User, roles: Collection[str]) -> frozenset[str]:
     return frozenset(held)
 
 
-def issue_token(user: User, label: str = "", expires_in: timedelta = TOKEN_LIFETIME) -> str:
-    """Make a bearer token for `user` and return its value. Only a hash is kept: the value cannot be shown again.
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """A token that was presented and is good: who it stands for, and what it may be used for."""
 
-    Raises ValueError when `expires_in` is not in the future.
+    token_id: int
+    user: User
+    scopes: frozenset[str]
+    expires_at: datetime | None
+    value: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A token that was just made. `value` is nowhere else."""
+
+    token: ApiToken
+    value: str = field(repr=False)
+
+
+class TooMuchForItsMaker(ValueError):
+    """A token may make no other one that may do more than itself. `scopes` are those it lacks."""
+
+    def __init__(self, scopes: list[str]) -> None:
+        super().__init__(f"The token that asks lacks the scope {', '.join(scopes)}: it cannot give it.")
+        self.scopes = scopes
+
+
+def make_token(
+    user: User,
+    *,
+    label: str = "",
+    expires_in: timedelta = TOKEN_LIFETIME,
+    scopes: Iterable[str] = ALL_SCOPES,
+    maker: Bearer | None = None,
+) -> Issued:
+    """Make a bearer token for `user`. Only a hash of its value is kept: it cannot be shown again.
+
+    One that another token makes has no scope that its maker lacks, and ends no later than its maker does.
+    Raises ValueError when `expires_in` is not in the future, UnknownScope, TooMuchForItsMaker.
     """
     if expires_in <= timedelta(0):
         raise ValueError("A token must be valid for some time: give a longer time.")
+    wanted = checked_scopes(scopes)
+    if maker is not None and (more := [scope for scope in wanted if scope not in maker.scopes]):
+        raise TooMuchForItsMaker(more)
+    ends: Any = Now() + expires_in
+    if maker is not None and maker.expires_at is not None:
+        ends = Least(ends, Value(maker.expires_at))
     value = TOKEN_PREFIX + secrets.token_urlsafe(32)
-    ApiToken.objects.create(user=user, label=label, digest=token_digest(value), expires_at=Now() + expires_in)
-    return value
+    made = ApiToken.objects.create(
+        user=user,
+        label=label,
+        digest=token_digest(value),
+        expires_at=ends,
+        scopes=wanted,
+        maker_id=maker.token_id if maker else None,
+    )
+    made.refresh_from_db()  # the times are the database's
+    return Issued(made, value)
 
 
-def authenticate_token(value: str) -> User | None:
-    """Return the user that a token stands for; None when it is unknown, expired, revoked, or its user is inactive.
+def issue_token(user: User, label: str = "", expires_in: timedelta = TOKEN_LIFETIME) -> str:
+    """Make a token with every scope and return its value: see `make_token`."""
+    return make_token(user, label=label, expires_in=expires_in).value
+
+
+def bearer_of(value: str) -> Bearer | None:
+    """Return what a token stands for; None when it is unknown, expired, revoked, or its user is inactive.
 
     Notes the time of use, at most once a minute. Expiry and use go by the database's clock. One query, seldom two.
     """
@@ -111,17 +180,25 @@ def authenticate_token(value: str) -> User | None:
         row = cursor.fetchone()
         if row is None:
             return None
-        token_id, use_is_noted, *columns = row
+        token_id, scopes, expires_at, use_is_noted, *columns = row
         if not use_is_noted:
             cursor.execute(_NOTE_USE, [token_id, str(LAST_USE_RESOLUTION)])
     user = User.from_db(connection.alias, _USER_FIELDS, columns[: len(_USER_FIELDS)])
     user.tenant = Tenant.from_db(connection.alias, _TENANT_FIELDS, columns[len(_USER_FIELDS) :])
-    return user
+    return Bearer(token_id, user, frozenset(scopes), expires_at, value)
+
+
+def authenticate_token(value: str, *, scope: str | None = None) -> User | None:
+    """Return the user that a token stands for; None as for `bearer_of`, and when it lacks the scope that is named."""
+    bearer = bearer_of(value)
+    return bearer.user if bearer and (scope is None or allows(bearer.scopes, [scope])) else None
 
 
 def revoke_token(token_id: int) -> bool:
-    """End a token at once. Returns False when there is no such token or it was revoked before."""
-    return ApiToken.objects.filter(pk=token_id, revoked_at=None).update(revoked_at=Now()) == 1
+    """End a token at once, with all that it made; return False when there is none, or it was revoked before."""
+    with connection.cursor() as cursor:
+        cursor.execute(_REVOKE, [token_id])
+        return (token_id,) in cursor.fetchall()
 
 
 def revoke_tokens_of(user: User) -> int:

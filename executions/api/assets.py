@@ -24,6 +24,7 @@ from executions.models import Asset, AssetGroup, Connection, StepTarget
 from executions.states import FINAL_EXECUTION
 from safety.models import User
 from safety.rbac import visible_assets
+from safety.scopes import Scope
 
 READ_ONLY = ("id", "created_at", "updated_at")
 WRITABLE = (
@@ -170,6 +171,7 @@ class AssetsView(InventoryView):
     @call(
         "assets_list",
         "List assets, newest first",
+        scope=Scope.READ,
         tag="inventory",
         gives=AssetPageSerializer,
         refuses=("invalid_parameter",),
@@ -209,6 +211,7 @@ class AssetsView(InventoryView):
     @call(
         "assets_create",
         "Add an asset",
+        scope=Scope.OPERATE,
         tag="inventory",
         description="Groups that are not there are made. `credential` is the path of a secret, never the secret.",
         takes=AssetSerializer,
@@ -227,7 +230,9 @@ class AssetsView(InventoryView):
 class AssetView(InventoryView):
     """One asset."""
 
-    @call("assets_read", "Read an asset", tag="inventory", gives=AssetSerializer, refuses=("not_found",))
+    @call(
+        "assets_read", "Read an asset", scope=Scope.READ, tag="inventory", gives=AssetSerializer, refuses=("not_found",)
+    )
     def get(self, request: Request, asset_id: int) -> HttpResponse:
         Query(request, ())
         return answer(asset_shape(_asset(request, asset_id)))
@@ -235,6 +240,7 @@ class AssetView(InventoryView):
     @call(
         "assets_change",
         "Change some fields of an asset",
+        scope=Scope.OPERATE,
         tag="inventory",
         description="Executions that were taken in before keep the target as it was approved.",
         takes=AssetPatchSerializer,
@@ -251,6 +257,7 @@ class AssetView(InventoryView):
     @call(
         "assets_replace",
         "Replace an asset's fields",
+        scope=Scope.OPERATE,
         tag="inventory",
         takes=AssetSerializer,
         gives=AssetSerializer,
@@ -269,6 +276,7 @@ class AssetView(InventoryView):
     @call(
         "assets_delete",
         "Remove an asset; past executions keep its name",
+        scope=Scope.OPERATE,
         tag="inventory",
         status=204,
         refuses=("not_found", "forbidden", "asset_in_use"),
@@ -334,6 +342,7 @@ class GroupsView(InventoryView):
     @call(
         "asset_groups_list",
         "List asset groups, newest first",
+        scope=Scope.READ,
         tag="inventory",
         gives=GroupPageSerializer,
         refuses=("invalid_parameter",),
@@ -349,6 +358,7 @@ class GroupsView(InventoryView):
     @call(
         "asset_groups_create",
         "Make an asset group",
+        scope=Scope.OPERATE,
         tag="inventory",
         takes=GroupSerializer,
         gives=GroupSerializer,
@@ -366,7 +376,14 @@ class GroupsView(InventoryView):
 class GroupView(InventoryView):
     """One group."""
 
-    @call("asset_groups_read", "Read an asset group", tag="inventory", gives=GroupSerializer, refuses=("not_found",))
+    @call(
+        "asset_groups_read",
+        "Read an asset group",
+        scope=Scope.READ,
+        tag="inventory",
+        gives=GroupSerializer,
+        refuses=("not_found",),
+    )
     def get(self, request: Request, group_id: int) -> HttpResponse:
         Query(request, ())
         return answer(group_shape(_group(request, group_id)))
@@ -374,6 +391,7 @@ class GroupView(InventoryView):
     @call(
         "asset_groups_change",
         "Rename an asset group, or say which assets are in it",
+        scope=Scope.OPERATE,
         tag="inventory",
         takes=GroupPatchSerializer,
         gives=GroupSerializer,
@@ -389,6 +407,7 @@ class GroupView(InventoryView):
     @call(
         "asset_groups_delete",
         "Remove an asset group; its assets stay",
+        scope=Scope.OPERATE,
         tag="inventory",
         status=204,
         refuses=("not_found", "forbidden"),

@@ -6,17 +6,19 @@ from rest_framework.authentication import BaseAuthentication, SessionAuthenticat
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from safety.accounts import authenticate_token
+from safety.accounts import Bearer, bearer_of
 from safety.models import User
 
 __all__ = ["SessionAuthentication", "TokenAuthentication"]
+
+CHALLENGE = 'Bearer realm="opsconductor"'
 
 
 class TokenAuthentication(BaseAuthentication):
     """`Authorization: Bearer TOKEN`. First of the two, so that a missing one is answered with 401, not 403."""
 
-    def authenticate(self, request: Request) -> tuple[User, str] | None:
-        """Return (user, token), or None when no bearer token is given.
+    def authenticate(self, request: Request) -> tuple[User, Bearer] | None:
+        """Return (user, what the token is), or None when no bearer token is given.
 
         Raises AuthenticationFailed when one is given that is unknown, expired or revoked, or whose user is inactive:
         a session beside it does not make it good.
@@ -24,10 +26,12 @@ class TokenAuthentication(BaseAuthentication):
         scheme, _, value = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
         if scheme.lower() != "bearer":
             return None
-        user = authenticate_token(value.strip())
-        if user is None:
+        bearer = bearer_of(value.strip())
+        if bearer is None:
             raise AuthenticationFailed("The token is unknown, expired or revoked.", code="invalid_token")
-        return user, value.strip()
+        return bearer.user, bearer
 
     def authenticate_header(self, request: Request) -> str:
-        return 'Bearer realm="opsconductor"'
+        """RFC 6750: `error` only when a token was given."""
+        given = request.META.get("HTTP_AUTHORIZATION", "").lower().startswith("bearer")
+        return f'{CHALLENGE}, error="invalid_token"' if given else CHALLENGE

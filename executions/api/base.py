@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from rest_framework.negotiation import BaseContentNegotiation
@@ -12,12 +12,14 @@ from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from executions.api.authentication import SessionAuthentication, TokenAuthentication
+from executions.api.authentication import CHALLENGE, SessionAuthentication, TokenAuthentication
 from executions.api.problems import ApiProblem
 from executions.api.reading import JsonBody, YamlBody
 from executions.models import Execution, ExecutionQuerySet
+from safety.accounts import Bearer
 from safety.models import User
 from safety.rbac import can_operate, can_operate_installation, roles_of
+from safety.scopes import Scope, allows
 
 
 class TakeTheFirst(BaseContentNegotiation):
@@ -41,6 +43,13 @@ class ApiView(APIView):
     parser_classes = (JsonBody, YamlBody)
     renderer_classes = (JSONRenderer,)
     content_negotiation_class = TakeTheFirst
+
+    def check_permissions(self, request: Request) -> None:
+        """A token needs a scope that the method's `call` names. One that names none is closed to all but `admin`."""
+        handler = getattr(self, (request.method or "").lower(), None)
+        if handler is not None and request.method != "OPTIONS" and isinstance(request.auth, Bearer):
+            require_scope(request.auth, getattr(handler, "scopes", (Scope.ADMIN,)))
+        super().check_permissions(request)
 
 
 class HasRole(BasePermission):
@@ -74,6 +83,18 @@ class OperatorsView(ApiView):
     """A call for those who operate the installation."""
 
     permission_classes = (IsAuthenticated, OperatesInstallation)
+
+
+def require_scope(bearer: Bearer, needed: Collection[str]) -> None:
+    """Refuse with 403, as RFC 6750 has it, unless the token has one of the scopes."""
+    if allows(bearer.scopes, needed):
+        return
+    named = " or ".join(needed)
+    raise ApiProblem(
+        "insufficient_scope",
+        f"This call needs a token with the scope {named}; yours has {', '.join(sorted(bearer.scopes))}.",
+        headers={"WWW-Authenticate": f'{CHALLENGE}, error="insufficient_scope", scope="{" ".join(needed)}"'},
+    )
 
 
 def caller(request: Request) -> User:

@@ -45,6 +45,11 @@ CODES: dict[str, Code] = {
     ),
     "csrf_failed": Code(403, "The form token is missing", "Send X-CSRFToken with a session, or use a bearer token."),
     "forbidden": Code(403, "Not allowed", "Ask an administrator for the role or the right that `detail` names."),
+    "insufficient_scope": Code(
+        403,
+        "The token is not for this",
+        "Use a token with the scope that `detail` names; `manage.py create_token USER --scope SCOPE` makes one.",
+    ),
     "self_approval": Code(
         403, "Nobody approves what they asked for", "Have somebody else with the right to approve decide."
     ),

@@ -18,6 +18,7 @@ from executions.api.reading import Query, read_body
 from executions.api.schema import PAGING, call, parameter
 from executions.services.dead_letter_batches import visible_batches
 from queueing.models import BatchState, DeadLetterBatch, DeadLetterBatchItem, ItemOutcome
+from safety.scopes import Scope
 
 
 def address_of(batch_id: int) -> str:
@@ -62,6 +63,7 @@ class BatchesView(ApiView):
     @call(
         "dead_letter_batches_list",
         "List the batches of the DLQ, newest first",
+        scope=Scope.READ,
         tag="dead letters",
         gives=DeadLetterBatchPage,
         refuses=("invalid_parameter",),
@@ -81,6 +83,7 @@ class BatchView(ApiView):
     @call(
         "dead_letter_batches_read",
         "Read how far a batch of the DLQ is",
+        scope=Scope.READ,
         tag="dead letters",
         gives=DeadLetterBatchShape,
         refuses=("not_found",),
@@ -96,6 +99,7 @@ class BatchResultsView(ApiView):
     @call(
         "dead_letter_batches_results",
         "List what became of each entry of a batch; `waiting` are those that are not done yet",
+        scope=Scope.READ,
         tag="dead letters",
         gives=DeadLetterResultPage,
         refuses=("not_found", "invalid_parameter"),
@@ -115,6 +119,7 @@ class CancelBatchView(ApiView):
     @call(
         "dead_letter_batches_cancel",
         "Cancel a running batch: entries that are not done yet stay in the DLQ",
+        scope=Scope.OPERATE,
         tag="dead letters",
         takes=ReasonBody,
         gives=DeadLetterBatchShape,

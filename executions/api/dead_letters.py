@@ -38,6 +38,7 @@ from executions.dead_letter_queries import (
 from executions.services.dead_letter_batches import SMALL
 from queueing.dead_letters import ADVICE
 from queueing.models import BatchState, BatchVerb, DeadLetter, DeadLetterState, DeadReason, RequeueFrom
+from safety.scopes import Scope
 
 # A small batch takes a fraction of a second. Should it take longer than this, the caller is told where to look.
 AT_ONCE_SECONDS = 20
@@ -83,6 +84,7 @@ class DeadLettersView(ApiView):
     @call(
         "dead_letters_list",
         "List DLQ entries, newest first; the open ones unless `state` says otherwise",
+        scope=Scope.READ,
         tag="dead letters",
         gives=DeadLetterPage,
         refuses=("invalid_parameter",),
@@ -122,6 +124,7 @@ class SummaryView(ApiView):
     @call(
         "dead_letters_summary",
         "Count the open DLQ entries by reason, and by what their errors have in common",
+        scope=Scope.READ,
         tag="dead letters",
         gives=DeadLetterSummary,
         refuses=("forbidden",),
@@ -158,6 +161,7 @@ class DeadLetterView(ApiView):
     @call(
         "dead_letters_read",
         "Read a DLQ entry with every attempt and the end of what it printed",
+        scope=Scope.READ,
         tag="dead letters",
         gives=DeadLetterDetail,
         refuses=("not_found",),
@@ -202,6 +206,7 @@ class RequeueView(ApiView):
     @call(
         "dead_letters_requeue",
         "Put the execution of a DLQ entry back into the queue",
+        scope=Scope.OPERATE,
         tag="dead letters",
         takes=RequeueBody,
         gives=DeadLetterOutcome,
@@ -225,6 +230,7 @@ class DiscardView(ApiView):
     @call(
         "dead_letters_discard",
         "Give the execution of a DLQ entry up: it ends as failed",
+        scope=Scope.OPERATE,
         tag="dead letters",
         takes=ReasonBody,
         gives=DeadLetterOutcome,
@@ -296,6 +302,7 @@ class RequeueManyView(ApiView):
     @call(
         "dead_letters_requeue_many",
         "Requeue the open entries that a filter selects",
+        scope=Scope.OPERATE,
         tag="dead letters",
         takes=RequeueManyBody,
         gives=DeadLetterOutcomes,
@@ -324,6 +331,7 @@ class DiscardManyView(ApiView):
     @call(
         "dead_letters_discard_many",
         "Discard the open entries that a filter selects",
+        scope=Scope.OPERATE,
         tag="dead letters",
         takes=DiscardManyBody,
         gives=DeadLetterOutcomes,

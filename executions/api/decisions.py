@@ -14,6 +14,7 @@ from executions.api.reading import read_body
 from executions.api.schema import call
 from executions.api.shapes import AcceptedExecution, Status
 from executions.api.submissions import EXAMPLE_ACCEPTED, accepted_as_json
+from safety.scopes import Scope
 
 
 def _status(execution_id: int, status: str) -> HttpResponse:
@@ -26,6 +27,7 @@ class CancelView(ApiView):
     @call(
         "executions_cancel",
         "Cancel an execution",
+        scope=(Scope.SUBMIT, Scope.OPERATE),
         tag="decisions",
         description="What waits is cancelled at once; what runs is asked to stop within a second, and is `cancelling` "
         "until its worker confirmed it. Asking again changes nothing.",
@@ -46,6 +48,7 @@ class ApproveView(ApiView):
     @call(
         "executions_approve",
         "Approve an execution",
+        scope=Scope.APPROVE,
         tag="decisions",
         description="The last approval that is needed puts it into the queue. Nobody approves what they asked for.",
         takes=DecisionBody,
@@ -73,6 +76,7 @@ class RejectView(ApiView):
     @call(
         "executions_reject",
         "Reject an execution",
+        scope=Scope.APPROVE,
         tag="decisions",
         takes=DecisionBody,
         gives=Status,
@@ -99,6 +103,7 @@ class RetryView(ApiView):
     @call(
         "executions_retry",
         "Retry an ended execution as a new one",
+        scope=Scope.SUBMIT,
         tag="decisions",
         description="The new execution names the old one as its `parent`. It begins with the steps that did not "
         "succeed, on the targets where they did not, or with `from_start` with everything.",
@@ -122,6 +127,7 @@ class ResolveView(ApiView):
     @call(
         "executions_resolve",
         "Say what became of a step whose outcome is unknown",
+        scope=Scope.OPERATE,
         tag="decisions",
         description="For an execution that needs attention. When no step is unknown any more it goes on by itself.",
         takes=ResolveBody,

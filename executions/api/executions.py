@@ -18,6 +18,7 @@ from executions.api.shapes import AcceptedExecution, ExecutionDetail, ExecutionP
 from executions.api.submissions import EXAMPLE_ACCEPTED, EXAMPLE_BODY, take_in
 from executions.models import Asset, Execution, ExecutionPlan, ExecutionQuerySet, StepTarget
 from executions.states import ExecutionStatus
+from safety.scopes import Scope
 
 FILTERS = ("status", "tag", "actor", "asset", "created_after", "created_before", "q")
 
@@ -42,6 +43,7 @@ class ExecutionsView(ApiView):
     @call(
         "executions_list",
         "List executions, newest first",
+        scope=Scope.READ,
         tag="executions",
         gives=ExecutionPage,
         refuses=("invalid_parameter",),
@@ -55,6 +57,7 @@ class ExecutionsView(ApiView):
     @call(
         "executions_submit",
         "Submit a plan",
+        scope=Scope.SUBMIT,
         tag="executions",
         description="Checks the plan whole, decides on approval and time limits, and takes it in within one "
         "transaction: after a 202 it is kept whatever crashes. The same request again within 24 hours, by its "
@@ -128,6 +131,7 @@ class ExecutionView(ApiView):
     @call(
         "executions_read",
         "Read an execution with its steps, targets and the end of their output",
+        scope=Scope.READ,
         tag="executions",
         gives=ExecutionDetail,
         refuses=("not_found",),
@@ -143,6 +147,7 @@ class StepsView(ApiView):
     @call(
         "executions_steps",
         "Read the steps of an execution with their targets",
+        scope=Scope.READ,
         tag="executions",
         gives=Steps,
         refuses=("not_found",),
@@ -158,6 +163,7 @@ class PlanView(ApiView):
     @call(
         "executions_plan",
         "Read the plan as it was understood, checked and approved",
+        scope=Scope.READ,
         tag="executions",
         gives=OpenApiTypes.OBJECT,
         refuses=("not_found",),

@@ -31,6 +31,8 @@ from executions.live.shared_reads import SharedReads
 from executions.live.viewers import Viewer
 from executions.models import Execution, removal_notice
 from executions.states import FINAL_EXECUTION
+from safety.accounts import Bearer
+from safety.scopes import Scope
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ class EventsView(ApiView):
     @call(
         "executions_events",
         "Read events and output after a cursor",
+        scope=Scope.READ,
         tag="executions",
         gives=Feed,
         refuses=("not_found", "invalid_parameter"),
@@ -85,6 +88,7 @@ class OutputView(ApiView):
     @call(
         "executions_output",
         "Read output after a cursor, or download it as text",
+        scope=Scope.READ,
         tag="executions",
         description="JSON by default; with `format=text`, or `Accept: text/plain`, the whole of it as text, streamed. "
         "The text of several targets has a line `==> STEP / TARGET <==` wherever another one begins to speak.",
@@ -130,6 +134,7 @@ class StreamView(ApiView):
     @call(
         "executions_stream",
         "Follow an execution as server-sent events",
+        scope=Scope.READ,
         tag="executions",
         description="Each item of the series is one event: `id` is its `seq`, `data` the item as in .../events/. "
         "Begins after `Last-Event-ID` or `?after=`. A comment comes every 15 seconds when nothing else does. After the "
@@ -235,7 +240,7 @@ async def _end(execution_id: int, last_seq: int) -> bytes:
 
 def viewer_of(request: Request) -> Viewer:
     """Who reads, in the form in which it can be asked again later whether they still may."""
-    token = request.auth if isinstance(request.auth, str) else None
+    token = request.auth.value if isinstance(request.auth, Bearer) else None
     return Viewer(caller(request).pk, None if token else request._request.session.session_key, token)
 
 

@@ -20,6 +20,7 @@ from executions.api.schema import PAGING, call, parameter
 from executions.models import Asset, Execution
 from executions.services import free_lock, free_within_seconds
 from queueing.models import AssetLock, LockState, QueueEntry
+from safety.scopes import Scope
 
 WAITERS_SHOWN = 10
 MOST_COUNTED = 10_000
@@ -51,6 +52,7 @@ class LocksView(ApiView):
     @call(
         "locks_list",
         "List the locks that executions of your tenant hold, those that were asked for last first",
+        scope=Scope.READ,
         tag="locks",
         gives=LockPage,
         refuses=("invalid_parameter",),
@@ -100,6 +102,7 @@ class FreeLockView(ApiView):
     @call(
         "locks_free",
         "Free the lock of an asset: its holder is cancelled, and loses it when its commands run no more",
+        scope=Scope.OPERATE,
         tag="locks",
         description="The executions that hold the lock are cancelled, with the reason, and their leases are renewed no "
         "more. So the lock is free as soon as the worker has let go, at the latest when the lease has run out "

@@ -23,6 +23,7 @@ from executions.waiting import sentences
 from queueing import control
 from queueing.models import DeadLetter, DeadLetterState, EntryState, QueueControl, QueueEntry
 from safety.models import User
+from safety.scopes import Scope
 
 WAITING = [state.value for state in EntryState if state != EntryState.LEASED]
 MOST_ENTRIES = 200  # of a page: for each of them those before it are counted
@@ -66,7 +67,14 @@ def queue_state(by: User) -> dict[str, Any]:
 class QueueView(OperatorsView):
     """What waits, and who works."""
 
-    @call("queue_read", "Read the queue's figures", tag="queue", gives=QueueState, refuses=("forbidden",))
+    @call(
+        "queue_read",
+        "Read the queue's figures",
+        scope=Scope.READ,
+        tag="queue",
+        gives=QueueState,
+        refuses=("forbidden",),
+    )
     def get(self, request: Request) -> HttpResponse:
         Query(request, ())
         return answer(queue_state(caller(request)))
@@ -78,6 +86,7 @@ class EntriesView(ApiView):
     @call(
         "queue_entries",
         "List the executions of your tenant that wait in the queue, oldest first, each with its place and the reason",
+        scope=Scope.READ,
         tag="queue",
         gives=WaitingPage,
         refuses=("invalid_parameter",),
@@ -146,6 +155,7 @@ class PausePoolView(OperatorsView):
     @call(
         "pool_pause",
         "Hand out nothing of one pool; what runs goes on, and it takes in more",
+        scope=Scope.OPERATE,
         tag="queue",
         description="A pool needs not be known: `known` false hints at a misspelt name.",
         takes=ReasonBody,
@@ -163,6 +173,7 @@ class ResumePoolView(OperatorsView):
     @call(
         "pool_resume",
         "Hand out what waits in a pool again",
+        scope=Scope.OPERATE,
         tag="queue",
         takes=ReasonBody,
         gives=PoolShape,
@@ -179,6 +190,7 @@ class DrainView(OperatorsView):
     @call(
         "queue_drain",
         "Take nothing in and hand nothing out; what runs goes on",
+        scope=Scope.OPERATE,
         tag="queue",
         takes=ReasonBody,
         gives=QueueState,
@@ -197,6 +209,7 @@ class ResumeView(OperatorsView):
     @call(
         "queue_resume",
         "Open the queue again",
+        scope=Scope.OPERATE,
         tag="queue",
         takes=ReasonBody,
         gives=QueueState,

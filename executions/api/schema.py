@@ -82,6 +82,7 @@ def call(
     summary: str,
     *,
     tag: str,
+    scope: str | Sequence[str] = (),
     takes: type[BaseModel] | Any = None,
     gives: Any = None,
     status: int = 200,
@@ -92,7 +93,11 @@ def call(
     answer: Any = None,
     description: str = "",
 ) -> Callable[[F], F]:
-    """Describe one call: its body with an example, its answers with an example, and each refusal by its code."""
+    """Describe one call: its body with an example, its answers with an example, and each refusal by its code.
+
+    `scope`: what a token needs, one of them when there are several; ApiView checks it. None: nobody needs to sign in.
+    """
+    scopes = (scope,) if isinstance(scope, str) else tuple(scope)
     responses: dict[Any, Any] = dict(also or {})
     if gives is not None or status == 204:
         responses = {status: gives, **responses}
@@ -105,21 +110,33 @@ def call(
     if answer is not None:
         examples.append(OpenApiExample("Answer", value=answer, response_only=True, status_codes=[str(status)]))
     by_status: dict[int, list[str]] = {}
-    for code in dict.fromkeys((*_ALWAYS, *body, *refuses)):
+    limited = ("insufficient_scope",) if scopes else ()
+    for code in dict.fromkeys((*_ALWAYS, *body, *limited, *refuses)):
         by_status.setdefault(CODES[code].status, []).append(code)
     for refused, codes in by_status.items():
         responses[refused, MEDIA_TYPE] = _refusal(refused, codes, [code for code in codes if code in refuses])
     kept: Any = extend_schema(
         operation_id=operation_id,
         summary=summary,
-        description=description or summary,
+        description=_described(description or summary, scopes),
         tags=[tag],
         request=takes,
         responses=responses,
         parameters=list(parameters),
         examples=examples,
     )
-    return kept  # type: ignore[no-any-return]
+
+    def described(handler: F) -> F:
+        made: F = kept(handler)
+        made.scopes = scopes  # type: ignore[attr-defined]
+        return made
+
+    return described
+
+
+def _described(text: str, scopes: Sequence[str]) -> str:
+    end = "" if text.endswith(".") else "."
+    return f"{text}{end} A token needs the scope {' or '.join(f'`{scope}`' for scope in scopes)}." if scopes else text
 
 
 def _refusal(status: int, codes: Sequence[str], shown: Sequence[str]) -> OpenApiResponse:

@@ -22,6 +22,7 @@ from executions.live.hub import hub
 from executions.models import Execution
 from executions.services import Accepted, Refused, Submission, preview, submit, submit_many
 from executions.states import FINAL_EXECUTION, ExecutionStatus
+from safety.scopes import Scope
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +105,7 @@ class BatchView(ApiView):
     @call(
         "executions_batch",
         "Submit up to 1,000 plans",
+        scope=Scope.SUBMIT,
         tag="executions",
         description="Each plan is judged for itself: one that is refused holds up no other. The answers are in the "
         "order of the plans, each with the `status_code` that its own request would have had.",
@@ -156,6 +158,7 @@ class PreviewView(ApiView):
     @call(
         "executions_preview",
         "Show what a submit would do",
+        scope=Scope.SUBMIT,
         tag="executions",
         description="Steps, resolved targets, locks, approvals, permissions and time limits, or every reason why the "
         "plan would be refused. Nothing is written.",

@@ -15,6 +15,7 @@ from executions.api.schema import call
 from executions.api.shapes import Tools, ToolShape
 from executions.tools import Tool, get_catalog
 from executions.tools.parameters import Parameter
+from safety.scopes import Scope
 
 
 def _parameter(parameter: Parameter, tool: Tool) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def tool_shape(tool: Tool) -> dict[str, Any]:
 class ToolsView(ApiView):
     """All tools."""
 
-    @call("tools_list", "List the tools that plans can use", tag="inventory", gives=Tools)
+    @call("tools_list", "List the tools that plans can use", scope=Scope.READ, tag="inventory", gives=Tools)
     def get(self, request: Request) -> HttpResponse:
         Query(request, ())
         catalog = get_catalog()
@@ -75,7 +76,7 @@ class ToolsView(ApiView):
 class ToolView(ApiView):
     """One tool."""
 
-    @call("tools_read", "Read one tool", tag="inventory", gives=ToolShape, refuses=("not_found",))
+    @call("tools_read", "Read one tool", scope=Scope.READ, tag="inventory", gives=ToolShape, refuses=("not_found",))
     def get(self, request: Request, name: str) -> HttpResponse:
         Query(request, ())
         tool = get_catalog().get(name)

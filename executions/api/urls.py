@@ -20,6 +20,7 @@ from executions.api import (
     locks,
     queue,
     submissions,
+    tokens,
     tools,
     workers,
 )
@@ -111,6 +112,8 @@ urlpatterns = [
     path("v1/assets/<row:asset_id>/", assets.AssetView.as_view()),
     path("v1/asset-groups/", assets.GroupsView.as_view()),
     path("v1/asset-groups/<row:group_id>/", assets.GroupView.as_view()),
+    path("v1/tokens/", tokens.TokensView.as_view()),
+    path("v1/tokens/<row:token_id>/", tokens.TokenView.as_view()),
     path("v1/tools/", tools.ToolsView.as_view()),
     path("v1/tools/<str:name>/", tools.ToolView.as_view()),
     path("errors/<str:code>/", errors.ErrorView.as_view()),

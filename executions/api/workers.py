@@ -24,6 +24,7 @@ from queueing import control, pool
 from queueing.health import Health, with_health
 from queueing.models import QueueControl, ScalingDecision, Worker, WorkerState
 from queueing.pool import PoolRefused
+from safety.scopes import Scope
 
 RECENT = 500  # workers in an answer with the ended ones
 
@@ -100,6 +101,7 @@ class WorkersView(OperatorsView):
     @call(
         "workers_list",
         "List the worker processes and clusters, silent ones included; with `all=true` also the ended processes",
+        scope=Scope.READ,
         tag="workers",
         gives=Workers,
         refuses=("forbidden", "invalid_parameter"),
@@ -124,6 +126,7 @@ class ScaleView(OperatorsView):
     @call(
         "workers_scale",
         "Set how many worker processes all clusters together have; ends autoscaling",
+        scope=Scope.OPERATE,
         tag="workers",
         description="They share the number evenly, as far as each has room. Those that are too many hand back what "
         "they run between two steps and end; nothing is lost. It takes a second or so until they are there.",
@@ -146,6 +149,7 @@ class AutoscaleView(OperatorsView):
     @call(
         "workers_autoscale",
         "Have clusters decide how many worker processes they have, only say what they would, or neither",
+        scope=Scope.OPERATE,
         tag="workers",
         description="Each cluster decides from what waits for it and for how long; every decision is written down with "
         "its reason (GET /workers/scaling/).",
@@ -174,6 +178,7 @@ class ScalingView(OperatorsView):
     @call(
         "workers_scaling",
         "List the decisions on the number of worker processes, newest first, each with its reason",
+        scope=Scope.READ,
         tag="workers",
         gives=DecisionPage,
         refuses=("forbidden", "invalid_parameter"),
@@ -219,6 +224,7 @@ class DrainWorkersView(OperatorsView):
     @call(
         "workers_drain",
         "Have workers claim nothing more: all, some by their ids, or those of a host; what they run goes on",
+        scope=Scope.OPERATE,
         tag="workers",
         description="They stay until they are undrained, and so does the drain when another process takes their place. "
         "`running` says what they still have: with 0 they can be taken away.",
@@ -237,6 +243,7 @@ class UndrainWorkersView(OperatorsView):
     @call(
         "workers_undrain",
         "Have draining workers claim again: all, some by their ids, or those of a host",
+        scope=Scope.OPERATE,
         tag="workers",
         takes=DrainWorkersBody,
         gives=Drained,
@@ -253,6 +260,7 @@ class DrainWorkerView(OperatorsView):
     @call(
         "worker_drain",
         "Have one worker claim nothing more; what it runs goes on",
+        scope=Scope.OPERATE,
         tag="workers",
         takes=ReasonBody,
         gives=Drained,
@@ -269,6 +277,7 @@ class UndrainWorkerView(OperatorsView):
     @call(
         "worker_undrain",
         "Have one draining worker claim again",
+        scope=Scope.OPERATE,
         tag="workers",
         takes=ReasonBody,
         gives=Drained,

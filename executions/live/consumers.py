@@ -7,8 +7,9 @@
                                    With batch=1 a message is a JSON list of such items (an empty one: still here).
     /ws/executions/                {"changed": [ids]}: look again; the ids are the newest of those that moved.
 
-Close codes: 4400 the cursor is no number, 4401 not signed in, 4403 another site's page, 4404 there is nothing that you
-may see, also when that became so later; 1011 the server could not read, 1013 too slow: come back with your cursor.
+Close codes: 4400 the cursor is no number, 4401 not signed in or a token without the scope read, 4403 another site's
+page, 4404 there is nothing that you may see, also when that became so later; 1011 the server could not read, 1013 too
+slow: come back with your cursor.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from executions.models import Execution
 from executions.states import FINAL_EXECUTION
 from safety.accounts import authenticate_token
 from safety.models import User
+from safety.scopes import Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,13 @@ def same_origin(scope: Mapping[str, Any]) -> bool:
 
 
 async def identify(scope: dict[str, Any]) -> Viewer | None:
-    """Return who opened the socket, or None: by `Authorization: Bearer`, else by the session of `scope`."""
+    """Return who opened the socket, or None: by `Authorization: Bearer`, else by the session of `scope`.
+
+    A token without the scope `read` is nobody here, also later: scopes do not change.
+    """
     word, _, value = dict(scope["headers"]).get(b"authorization", b"").decode("latin1").partition(" ")
     if word.lower() == "bearer":
-        user = await _by_token(value.strip())
+        user = await _by_token(value.strip(), scope=Scope.READ)
         return Viewer(user.pk, None, value.strip()) if user else None
     session = scope["session"]
     user = await get_user(scope)
@@ -97,7 +101,7 @@ avisible_of = database_sync_to_async(visible_of, thread_sensitive=False)
 
 def _signed_in(viewer: Viewer) -> User | None:
     if viewer.token is not None:
-        return authenticate_token(viewer.token)
+        return authenticate_token(viewer.token, scope=Scope.READ)
     if not Session.objects.filter(session_key=viewer.session_key, expire_date__gt=timezone.now()).exists():
         return None
     return User.objects.filter(pk=viewer.user_id, is_active=True).first()

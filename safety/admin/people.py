@@ -19,6 +19,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from safety import accounts, rbac
 from safety.admin_access import ReadOnlyTenantAdmin, TenantAdmin, roles_for, status_chip, user_of
 from safety.models import ApiToken, User
+from safety.scopes import ALL_SCOPES
 
 admin.site.unregister(Group)
 
@@ -138,12 +139,12 @@ class ApiTokenAdmin(ReadOnlyTenantAdmin):
     """Tokens of the API. Made with `manage.py create_token`; the value is shown then and never again."""
 
     tenant_path = "user__tenant_id"
-    list_display = ("label_or_number", "user", "state", "created_at", "last_used_at", "expires_at")
+    list_display = ("label_or_number", "user", "state", "allowed", "created_at", "last_used_at", "expires_at")
     list_filter = (TokenState,)
     list_select_related = ("user",)
     search_fields = ("label", "user__username")
-    fields = ("user", "label", "state", "created_at", "last_used_at", "expires_at", "revoked_at")
-    readonly_fields = ("state",)
+    fields = ("user", "label", "state", "allowed", "created_at", "last_used_at", "expires_at", "revoked_at")
+    readonly_fields = ("state", "allowed")
     ordering = ("-pk",)
     actions = ("revoke",)
 
@@ -158,6 +159,10 @@ class ApiTokenAdmin(ReadOnlyTenantAdmin):
         if token.expires_at and token.expires_at <= timezone.now():
             return status_chip("expired", "Expired")
         return status_chip("succeeded", "Usable")
+
+    @display(description="Scopes")
+    def allowed(self, token: ApiToken) -> str:
+        return "all" if len(token.scopes) == len(ALL_SCOPES) else ", ".join(token.scopes)
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         return rbac.Role.ADMIN in roles_for(request)

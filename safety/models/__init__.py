@@ -3,7 +3,7 @@
 from safety.models.audit import AuditOutbox, AuditRecord, AuditSeal
 from safety.models.idempotency import IdempotencyKey
 from safety.models.limits import ActionClass, SlaClass, TimeoutPolicy
-from safety.models.people import DEFAULT_TENANT, ApiToken, Tenant, User
+from safety.models.people import DEFAULT_TENANT, ApiToken, Tenant, User, usable_now
 
 __all__ = [
     "DEFAULT_TENANT",
@@ -17,4 +17,5 @@ __all__ = [
     "Tenant",
     "TimeoutPolicy",
     "User",
+    "usable_now",
 ]

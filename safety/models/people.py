@@ -6,8 +6,12 @@ from typing import Any, ClassVar
 
 from django.contrib.auth.models import AbstractUser
 from django.contrib.auth.models import UserManager as DjangoUserManager
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
+from django.db.models import ExpressionWrapper, Q
 from django.db.models.functions import Now
+
+from safety.scopes import ALL_SCOPES
 
 DEFAULT_TENANT = "default"
 
@@ -55,16 +59,30 @@ class User(AbstractUser):
         return f"user:{self.username}"
 
 
+def usable_now() -> ExpressionWrapper[Any]:
+    """Return what says of a token whether it is neither revoked nor expired, by the clock of the database."""
+    alive = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=Now()))
+    return ExpressionWrapper(alive, output_field=models.BooleanField())
+
+
 class ApiToken(models.Model):
-    """A bearer token of the API. Only its SHA-256 is kept; the value is shown once, when it is made."""
+    """A bearer token of the API. Only its SHA-256 is kept; the value is shown once, when it is made.
+
+    It does what its scopes and its user both may. `maker` is the token it was made with, if a token made it.
+    """
 
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="api_tokens")
     label = models.CharField(max_length=120, blank=True)
     digest = models.CharField(max_length=64, unique=True, editable=False)
+    scopes = ArrayField(models.CharField(max_length=20), db_default=list(ALL_SCOPES))
+    maker = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="made")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(scopes__len__gte=1), name="token_has_a_scope")]
 
     def __str__(self) -> str:
         return f"{self.user} ({self.label or 'token'})"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from datetime import timedelta
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db.models import F
 
 from safety import accounts, rbac
 from safety.models import ApiToken, Tenant, User
+from safety.scopes import ALL_SCOPES
 
 pytestmark = pytest.mark.django_db
 
@@ -35,6 +38,26 @@ def test_the_token_is_the_last_word_and_works() -> None:
     assert accounts.authenticate_token(out.split()[-1]) == alice
     assert errors == ""
     assert ApiToken.objects.get().label == "release pipeline"
+
+
+def test_a_token_may_be_limited_to_scopes_and_to_a_time() -> None:
+    User.objects.create_user("alice", is_superuser=True)
+    out, _ = run("create_token", "alice", "--scope", "submit", "--scope", "read", "--expires-in", "90m")
+    assert "valid for 90 minutes, for read, submit only: oc_" in out
+    bearer = accounts.bearer_of(out.split()[-1])
+    assert bearer is not None
+    assert bearer.scopes == {"read", "submit"}
+    lifetime = ApiToken.objects.annotate(lifetime=F("expires_at") - F("created_at")).get().lifetime
+    assert abs(lifetime - timedelta(minutes=90)) < timedelta(seconds=1)
+
+
+def test_without_a_scope_a_token_may_do_all_that_its_user_may() -> None:
+    User.objects.create_user("alice", is_superuser=True)
+    out, _ = run("create_token", "alice")
+    assert "valid for 365 days: oc_" in out
+    bearer = accounts.bearer_of(out.split()[-1])
+    assert bearer is not None
+    assert bearer.scopes == set(ALL_SCOPES)
 
 
 def test_a_token_for_an_unknown_user_says_what_to_do_and_makes_nothing() -> None:
@@ -66,6 +89,10 @@ def test_a_user_without_a_role_is_pointed_to_set_role() -> None:
         (["a b", "--create"], "valid username"),
         (["alice", "--role", "admin"], "exists already"),
         (["alice", "--days", "0"], "--days must be"),
+        (["alice", "--days", "3", "--expires-in", "3d"], "not both"),
+        (["alice", "--expires-in", "0d"], "--expires-in must be"),
+        (["alice", "--expires-in", "9999d"], "--expires-in must be"),
+        (["alice", "--expires-in", "soon"], "--expires-in must be"),
         (["alice", "--label", "x" * 121], "--label"),
         (["gone"], "not active"),
     ],

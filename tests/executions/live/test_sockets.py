@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from executions.models import Execution, StepTarget
+from safety import accounts
 from safety.models import User
 from tests.executions.live.rows import make_execution, make_user, move, print_out
 from tests.executions.live.web import WebProcess, session_cookie
@@ -128,6 +129,14 @@ def test_what_a_user_may_not_see_is_not_there(web: WebProcess, user: User) -> No
     assert close_code(follow(web, None, execution.pk)) == 4401
     assert close_code(follow(web, user, execution.pk, "?after=x")) == 4400
     assert close_code(follow(web, user, execution.pk, Origin="https://evil.example")) == 4403
+
+
+def test_a_token_opens_a_socket_only_with_the_scope_read(web: WebProcess, user: User) -> None:
+    execution = make_execution(user)
+    reader, submitter = (accounts.make_token(user, scopes=[scope]).value for scope in ("read", "submit"))
+    with follow(web, None, execution.pk, Authorization=f"Bearer {reader}") as socket:
+        receive_until(socket, "caught_up")
+    assert close_code(follow(web, None, execution.pk, Authorization=f"Bearer {submitter}")) == 4401
 
 
 def test_a_revoked_user_is_cut_off_before_the_next_line(web: WebProcess, user: User) -> None:
