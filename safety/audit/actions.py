@@ -70,6 +70,7 @@ ACTIONS: dict[str, str] = {
     "object.delete": "removed an object",
     "access.use": "asked for something",
     "audit.export": "exported the audit",
+    "audit.verify": "verified the audit",
     "audit.prune": "removed old audit records",
 }
 

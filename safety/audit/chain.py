@@ -15,34 +15,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from typing import Any
 
 FORM = 1
 FIRST_PREVIOUS = "0" * 64
+INSTALLATION = 0  # the chain of what belongs to no tenant
 
-# The members of a record after its id, in the order in which they are hashed.
-FIELDS = (
+# The members of a record after its id and before its data, in the order in which they are hashed.
+PLAIN_FIELDS = (
     "at", "actor", "actor_id", "action", "object_type", "object_id", "object_name", "allowed", "code", "reason",
-    "door", "address", "data",
+    "door", "address",
 )  # fmt: skip
+# The same as a row of the database gives them; `data` as text, for it is spelled there already.
+COLUMNS = """
+to_char(r.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), r.actor, r.actor_id, r.action, r.object_type,
+r.object_id, r.object_name, r.allowed, r.code, r.reason, r.door, r.address, r.data::text
+"""
 
 
-@dataclass(frozen=True, slots=True)
-class Sealed:
-    """A record with its seal. `fields` are the values of FIELDS."""
-
-    chain: int
-    number: int
-    record_id: int
-    fields: tuple[Any, ...]
-    hash: str
-
-
-def hash_of(sealed: Sealed, previous: str) -> str:
-    """Return the hash that the seal must have if nothing was changed and `previous` is the one before it."""
-    text = spelled([FORM, sealed.chain, sealed.number, previous, sealed.record_id, *sealed.fields])
-    return hashlib.sha256(text.encode()).hexdigest()
+def hash_of(chain: int, number: int, previous: str, record_id: int, plain: tuple[Any, ...], data: str) -> str:
+    """Return the hash that a seal must have: `plain` are the values of PLAIN_FIELDS, `data` is spelled already."""
+    head = json.dumps([FORM, chain, number, previous, record_id, *plain], ensure_ascii=False)
+    return hashlib.sha256(f"{head[:-1]}, {data}]".encode()).hexdigest()
 
 
 def spelled(value: Any) -> str:
