@@ -33,10 +33,12 @@ $(RUNTIME): requirements.txt | $(MADE)
 	@cmp -s $< $@ || { echo "Installing what OpsConductor needs into $(VENV) ..."; $(INSTALL) -r requirements.txt; }
 	@cp $< $@
 
-$(DEVELOPMENT): requirements.txt requirements-dev.txt | $(MADE)
-	@cat requirements.txt requirements-dev.txt | cmp -s - $@ || \
+LISTS := requirements.txt requirements-vault.txt requirements-aws.txt requirements-dev.txt
+
+$(DEVELOPMENT): $(LISTS) | $(MADE)
+	@cat $(LISTS) | cmp -s - $@ || \
 		{ echo "Installing what the tests need into $(VENV) ..."; $(INSTALL) -r requirements-dev.txt; }
-	@cat requirements.txt requirements-dev.txt > $@
+	@cat $(LISTS) > $@
 	@cp requirements.txt $(RUNTIME)
 
 # What runs in the foreground ends when make does, even when make is killed; exec, so that no shell stands between.

@@ -1,7 +1,6 @@
 """Settings, read from the environment. A bad value stops the start with a sentence (see environment.py)."""
 
 import contextlib
-import os
 import secrets
 import sys
 from datetime import timedelta
@@ -10,6 +9,8 @@ from pathlib import Path
 from opsconductor.admin_theme import UNFOLD as UNFOLD
 from opsconductor.database import database_settings
 from opsconductor.environment import ConfigError, env_bool, env_int, env_labels, env_list, env_networks, env_str
+from opsconductor.made_once import made_once
+from opsconductor.secret_store import secret_store_settings
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = Path(env_str("VAR_DIR", str(BASE_DIR / "var"))).resolve()
@@ -36,17 +37,7 @@ def _secret_key() -> str:
             "SECRET_KEY is not set: with DATABASE_URL everything but `manage.py worker` needs one"
             " (50 random characters or more)."
         )
-    path = VAR_DIR / "secret_key"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Of several first starts at once one wins the link, and nobody ever reads half a key.
-        draft = path.with_name(f"secret_key.{os.getpid()}")
-        draft.touch(mode=0o600)
-        draft.write_text(secrets.token_urlsafe(64))
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, path)
-        draft.unlink()
-    return path.read_text().strip()
+    return made_once(VAR_DIR / "secret_key", lambda: secrets.token_urlsafe(64))
 
 
 SECRET_KEY = _secret_key()
@@ -203,6 +194,13 @@ EVENT_RETENTION = timedelta(days=env_int("EVENT_RETENTION_DAYS", 90, minimum=0, 
 EXECUTION_RETENTION = timedelta(days=env_int("EXECUTION_RETENTION_DAYS", 730, minimum=0, maximum=36_500))
 DEVELOPMENT_ENVIRONMENTS = env_list("DEVELOPMENT_ENVIRONMENTS", ["development"])
 APPROVAL_TARGETS = env_int("APPROVAL_TARGETS", 50, minimum=1)  # more targets than this need two approvers
+
+# Secrets: which store, and what it needs (secret_store.py)
+_secret_store = secret_store_settings(DATABASE_URL, VAR_DIR)
+SECRETS_BACKEND = _secret_store.backend
+FIELD_ENCRYPTION_KEYS = _secret_store.keys
+VAULT = _secret_store.vault
+AWS_REGION = _secret_store.aws_region
 
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from base64 import urlsafe_b64encode
 from collections.abc import Generator, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -81,7 +82,10 @@ def process_environment(transactional_db: None) -> dict[str, str]:
     """The environment with which a process of our own works on the test's database."""
     database = connection.settings_dict
     url = f"postgresql://{quote(database['USER'])}@/{quote(database['NAME'])}?host={quote(database['HOST'], safe='')}"
-    return clean_environment(DATABASE_URL=url, SECRET_KEY=settings.SECRET_KEY, VAR_DIR=str(settings.VAR_DIR))
+    keys = ",".join(urlsafe_b64encode(key).decode() for key in settings.FIELD_ENCRYPTION_KEYS)
+    return clean_environment(
+        DATABASE_URL=url, SECRET_KEY=settings.SECRET_KEY, VAR_DIR=str(settings.VAR_DIR), FIELD_ENCRYPTION_KEYS=keys
+    )
 
 
 @pytest.fixture(scope="session")

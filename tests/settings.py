@@ -10,7 +10,10 @@ from pathlib import Path
 from opsconductor import embedded_postgres
 
 # What the tests are started with must not lead them to an installation that somebody uses.
-for name in ("DATABASE_URL", "SECRET_KEY", "HTTP_ALLOWED_NETWORKS", "ALLOWED_HOSTS", "PORT", "BIND", "DEBUG"):
+for name in (
+    "DATABASE_URL", "SECRET_KEY", "HTTP_ALLOWED_NETWORKS", "ALLOWED_HOSTS", "PORT", "BIND", "DEBUG", "SECRETS_BACKEND",
+    "FIELD_ENCRYPTION_KEYS",
+):  # fmt: skip
     os.environ.pop(name, None)
     os.environ.pop(f"{name}_FILE", None)
 

@@ -14,6 +14,8 @@ from functools import lru_cache
 
 import re2
 
+from safety.secrets import check_key, check_path
+
 _KEYS = frozenset(
     {
         "password", "passwd", "pwd", "passphrase", "secret", "token", "api_key", "apikey", "private_key",
@@ -82,10 +84,6 @@ _PATTERNS = [(what, re2.compile(pattern)) for what, pattern in _SHAPES]
 
 HOW_TO_FIX = 'Keep it in the secret store and write {"type": "secret", "path": "..."} in its place.'
 
-_REFERENCE_PATH = re.compile(r"[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*")
-_REFERENCE_KEY = re.compile(r"[A-Za-z0-9._-]{1,100}")
-_LONGEST_PATH = 200
-
 
 @dataclass(frozen=True, slots=True, order=True)
 class SecretReference:
@@ -106,20 +104,9 @@ def read_reference(value: Mapping[str, object]) -> SecretReference:
     if extra:
         raise ValueError("A secret reference has type, path and key, and nothing else.")
     path, key = value.get("path"), value.get("key")
-    if not isinstance(path, str) or not path:
+    if not path:
         raise ValueError("A secret reference needs a path.")
-    if (
-        len(path) > _LONGEST_PATH
-        or not _REFERENCE_PATH.fullmatch(path)
-        or any(set(p) == {"."} for p in path.split("/"))
-    ):
-        raise ValueError(
-            "The path of a secret is made of letters, digits, dots, underscores and hyphens between slashes, "
-            f"without '..' and without a slash at either end, at most {_LONGEST_PATH} characters."
-        )
-    if key is not None and not (isinstance(key, str) and _REFERENCE_KEY.fullmatch(key)):
-        raise ValueError("The key of a secret is made of letters, digits, dots, underscores and hyphens.")
-    return SecretReference(path, key)
+    return SecretReference(check_path(path), None if key is None else check_key(key))
 
 
 def secrets_in(value: object, key: str | None = None) -> Iterator[tuple[str, str]]:

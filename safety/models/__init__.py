@@ -1,9 +1,10 @@
-"""Who may do what, and for how long: tenants, users, tokens, idempotency keys, timeout policies, the audit."""
+"""Who may do what, and for how long: tenants, users, tokens, idempotency keys, timeout policies, secrets, the audit."""
 
 from safety.models.audit import AuditOutbox, AuditRecord, AuditSeal
 from safety.models.idempotency import IdempotencyKey
 from safety.models.limits import ActionClass, SlaClass, TimeoutPolicy
 from safety.models.people import DEFAULT_TENANT, ApiToken, Tenant, User, usable_now
+from safety.models.secrets import Secret, SecretRule
 
 __all__ = [
     "DEFAULT_TENANT",
@@ -13,6 +14,8 @@ __all__ = [
     "AuditRecord",
     "AuditSeal",
     "IdempotencyKey",
+    "Secret",
+    "SecretRule",
     "SlaClass",
     "Tenant",
     "TimeoutPolicy",

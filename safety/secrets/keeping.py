@@ -1,0 +1,65 @@
+"""Storing and removing secrets: what the commands and the admin page call."""
+
+from __future__ import annotations
+
+from django.db import transaction
+
+from safety import audit
+from safety.models import Tenant, User
+from safety.secrets.embedded import EmbeddedStore, Rotation
+from safety.secrets.paths import check_path
+from safety.secrets.stores import LARGEST_BYTES, configured_store
+
+
+def store_secret(tenant: Tenant, path: str, value: str, *, by: User | None) -> str:
+    """Store `value` at `path`, over the one before, and return its version. `by` None: whoever runs the command.
+
+    Raises ValueError for a path or value that cannot be one, SecretUnavailable when the store does not take it.
+    """
+    check_path(path)
+    check_value(value)
+    with transaction.atomic():
+        version = configured_store().write(tenant, path, value)
+        _note("secret.set", tenant, path, by, {"version": version})
+    return version
+
+
+def remove_secret(tenant: Tenant, path: str, *, by: User | None) -> bool:
+    """Remove a secret; return whether there was one. Raises ValueError and SecretUnavailable."""
+    check_path(path)
+    with transaction.atomic():
+        removed = configured_store().delete(tenant, path)
+        if removed:
+            _note("secret.delete", tenant, path, by, {})
+    return removed
+
+
+def rotate_keys(store: EmbeddedStore, *, by: User | None, dry_run: bool = False) -> Rotation:
+    """Encrypt everything anew with the first key. Raises SecretUnavailable without keys."""
+    rotation = store.reseal(dry_run=dry_run)
+    if rotation.done and not dry_run:
+        done = {"done": rotation.done, "unreadable": len(rotation.unreadable)}
+        audit.record("secret.rotate", by=by, object_type="secret", data=done)
+    return rotation
+
+
+def _note(action: str, tenant: Tenant, path: str, by: User | None, data: dict[str, str]) -> None:
+    """Within the transaction of the embedded store; an external one has done it by then, so that can be without its
+    record when the database is lost in between."""
+    data = {**data, "store": configured_store().name}
+    audit.record(action, by=by, tenant_id=tenant.pk, object_type="secret", object_id=path, object_name=path, data=data)
+
+
+def check_value(value: str) -> None:
+    """Raises ValueError with a sentence, which never repeats the value."""
+    if not value:
+        raise ValueError("The value is empty: a secret has at least one character.")
+    if "\0" in value:
+        raise ValueError("The value holds a NUL character, which no process, header or file of text can be given.")
+    size = len(value.encode("utf-8", "surrogatepass"))
+    if size > LARGEST_BYTES:
+        raise ValueError(f"The value has {size:,} bytes; a secret has at most {LARGEST_BYTES:,}.")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("The value is not UTF-8 text.") from None
