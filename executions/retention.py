@@ -235,7 +235,7 @@ def _sweeps() -> Iterator[Sweep]:
     yield Sweep("scaling decisions", "queueing_scalingdecision", "id", (0,), ended.format("at"), FLEET_KEEP)
     over = "blocks_until <= statement_timestamp()"
     yield Sweep("idempotency keys", "safety_idempotencykey", "tenant_id, key", (0, ""), over)
-    yield Sweep("sessions", "django_session", "session_key", ("",), "expire_date <= statement_timestamp()")
+    yield Sweep("sessions", "safety_session", "session_key", ("",), "expire_date <= statement_timestamp()")
 
 
 def prune(

@@ -77,6 +77,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "safety.sessions.SessionActivity",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
@@ -104,11 +105,19 @@ DATABASES = {"default": database_settings(DATABASE_URL, VAR_DIR, pooled=env_bool
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_USER_MODEL = "safety.User"
-AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend", "guardian.backends.ObjectPermissionBackend"]
+AUTHENTICATION_BACKENDS = ["safety.backends.PasswordBackend", "guardian.backends.ObjectPermissionBackend"]
 ANONYMOUS_USER_NAME = None  # guardian: there is no anonymous user to give rights to
+# The first makes new ones; a password that another one hashed gets a new hash when it is next used.
+PASSWORD_HASHERS = [
+    "safety.passwords.Argon2",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2SHA1PasswordHasher",
+]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
 ]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "executions:list"
@@ -202,6 +211,10 @@ FIELD_ENCRYPTION_KEYS = _secret_store.keys
 VAULT = _secret_store.vault
 AWS_REGION = _secret_store.aws_region
 
+SESSION_ENGINE = "safety.sessions"
+SESSION_IDLE = timedelta(minutes=env_int("SESSION_IDLE_MINUTES", 120, minimum=1, maximum=10_080))
+SESSION_MAX = timedelta(hours=env_int("SESSION_MAX_HOURS", 12, minimum=1, maximum=720))
+SESSION_COOKIE_AGE = int(SESSION_MAX.total_seconds())
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"

@@ -66,7 +66,7 @@ def main() -> None:
 
     browser = Client()
     user = User.objects.get(username=FIRST_ADMIN)
-    browser.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    browser.force_login(user, backend="safety.backends.PasswordBackend")
     headers = {"Cookie": f"sessionid={browser.cookies['sessionid'].value}"}
     reads: dict[str, Any] = {}
     connection = http.client.HTTPConnection("127.0.0.1", args.port, timeout=TIMEOUT_SECONDS)

@@ -27,6 +27,7 @@ from executions.api.schema import call, parameter
 from executions.api.shapes import Feed, Output
 from executions.live.feed import DEFAULT_LIMIT, MAX_LIMIT, aread_page, read_page
 from executions.live.hub import hub
+from executions.live.presence import presence
 from executions.live.shared_reads import SharedReads
 from executions.live.viewers import Viewer
 from executions.models import Execution, removal_notice
@@ -177,7 +178,10 @@ class Stream:
         """
         yield b"retry: 1000\n\n"
         try:
-            async with aclosing(hub.changes(self.execution_id, refresh_seconds=HEARTBEAT_SECONDS)) as changes:
+            async with (
+                presence.watching(self.viewer, self.execution_id),
+                aclosing(hub.changes(self.execution_id, refresh_seconds=HEARTBEAT_SECONDS)) as changes,
+            ):
                 async for generation in changes:
                     silent = True
                     async for text in self._read_on(generation):

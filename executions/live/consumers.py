@@ -25,6 +25,7 @@ from urllib.parse import parse_qs
 from django.db import DatabaseError
 
 from executions.live.hub import hub
+from executions.live.presence import presence
 from executions.live.shared_reads import SharedReads
 from executions.live.viewers import Viewer, avisible_of, identify, same_origin
 from executions.models import removal_notice
@@ -62,7 +63,8 @@ async def execution_socket(scope: Scope, receive: Receive, send: Send) -> None:
 
     async def talk(viewer: Viewer) -> None:
         try:
-            await _Follower(scope, send, viewer, execution_id).follow()
+            async with presence.watching(viewer, execution_id):
+                await _Follower(scope, send, viewer, execution_id).follow()
         finally:
             reads.forget(execution_id, viewer)
 
@@ -75,7 +77,10 @@ async def list_socket(scope: Scope, receive: Receive, send: Send) -> None:
     async def talk(viewer: Viewer) -> None:
         if await avisible_of(viewer, None, limit=1) is None:
             raise Closed(NOT_SIGNED_IN)
-        async with aclosing(hub.moved(gather_seconds=LIST_PAUSE_SECONDS)) as news:
+        async with (
+            presence.watching(viewer, None),
+            aclosing(hub.moved(gather_seconds=LIST_PAUSE_SECONDS)) as news,
+        ):
             async for moved in news:
                 changed = await avisible_of(viewer, moved, limit=LIST_MOST_IDS)
                 if changed is None:

@@ -11,15 +11,14 @@ from urllib.parse import urlsplit
 from channels.auth import get_user
 from channels.db import database_sync_to_async
 from django.conf import settings
-from django.contrib.sessions.models import Session
 from django.http.request import validate_host
-from django.utils import timezone
 
 from executions.models import Execution
 from executions.states import FINAL_EXECUTION
 from safety.accounts import authenticate_token
 from safety.models import User
 from safety.scopes import Scope
+from safety.sessions import signed_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +101,4 @@ avisible_of = database_sync_to_async(visible_of, thread_sensitive=False)
 def _signed_in(viewer: Viewer) -> User | None:
     if viewer.token is not None:
         return authenticate_token(viewer.token, scope=Scope.READ)
-    if not Session.objects.filter(session_key=viewer.session_key, expire_date__gt=timezone.now()).exists():
-        return None
-    return User.objects.filter(pk=viewer.user_id, is_active=True).first()
+    return signed_in(viewer.session_key, viewer.user_id)

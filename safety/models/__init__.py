@@ -1,10 +1,12 @@
 """Who may do what, and for how long: tenants, users, tokens, idempotency keys, timeout policies, secrets, the audit."""
 
 from safety.models.audit import AuditOutbox, AuditRecord, AuditSeal
+from safety.models.failed_tries import FailedTries
 from safety.models.idempotency import IdempotencyKey
 from safety.models.limits import ActionClass, SlaClass, TimeoutPolicy
 from safety.models.people import DEFAULT_TENANT, ApiToken, Tenant, User, usable_now
 from safety.models.secrets import Secret, SecretRule
+from safety.models.sessions import Session
 
 __all__ = [
     "DEFAULT_TENANT",
@@ -13,9 +15,11 @@ __all__ = [
     "AuditOutbox",
     "AuditRecord",
     "AuditSeal",
+    "FailedTries",
     "IdempotencyKey",
     "Secret",
     "SecretRule",
+    "Session",
     "SlaClass",
     "Tenant",
     "TimeoutPolicy",

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from django.contrib.contenttypes.models import ContentType
-from django.contrib.sessions.models import Session
 from django.db import connection
 from django.utils import timezone
 from django.utils.module_loading import import_string
@@ -21,7 +20,7 @@ from executions.models import Approval, Event, Execution, ExecutionPlan, OutputC
 from executions.retention import Pace, count_due, prune
 from queueing.models import Cluster, DeadLetter, DeadLetterBatch, DeadLetterBatchItem, ScalingDecision, Worker
 from safety.accounts import set_roles
-from safety.models import IdempotencyKey, User
+from safety.models import IdempotencyKey, Session, User
 from tests.executions.live.rows import make_user, say
 from tests.executions.old_rows import dead_letter, old_execution, said, whole
 

@@ -43,7 +43,7 @@ def signed_in(name: str, *roles: str, tenant: str = "default") -> Client:
     user.save()
     user.groups.set(Group.objects.filter(name__in=roles))
     client = Client()
-    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    client.force_login(user, backend="safety.backends.PasswordBackend")
     return client
 
 

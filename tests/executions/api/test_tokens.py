@@ -90,7 +90,7 @@ def test_a_token_does_no_more_than_its_user_whatever_its_scopes(make_api: MakeAp
 
 def test_a_session_has_no_scopes_to_lack(admin: Api) -> None:
     client = Client()
-    client.force_login(admin.user, backend="django.contrib.auth.backends.ModelBackend")
+    client.force_login(admin.user, backend="safety.backends.PasswordBackend")
     assert client.get("/api/v1/executions/").status_code == 200
     made = client.post("/api/v1/tokens/", {"label": "mine"}, content_type="application/json")
     assert made.status_code == 201

@@ -63,7 +63,7 @@ def test_where_they_are_there_nothing_is_said(user: User) -> None:
 def test_the_pages_say_it_in_the_audit_the_feed_and_the_download(
     client: Client, user: User, removed: Execution
 ) -> None:
-    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    client.force_login(user, backend="safety.backends.PasswordBackend")
     base = f"/executions/{removed.pk}/"
     assert removed.removal_notice in client.get(base).content.decode()
     feed = client.get(f"{base}feed/").json()

@@ -10,13 +10,12 @@ from typing import Any
 
 import psutil
 import pytest
-from django.contrib.sessions.models import Session
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from executions.models import Execution, StepTarget
 from safety import accounts
-from safety.models import User
+from safety.models import Session, User
 from tests.executions.live.rows import make_execution, make_user, move, print_out
 from tests.executions.live.web import WebProcess, session_cookie
 
@@ -158,6 +157,30 @@ def test_signing_out_cuts_the_socket_off(web: WebProcess, user: User) -> None:
         print_out(first_target(execution), ["not for you\n"])
         with pytest.raises(ConnectionClosed):
             socket.recv(timeout=10)
+
+
+@pytest.mark.parametrize("what", ["signed out", "inactive", "another password", "token revoked"])
+@pytest.mark.parametrize("path", ["ws/executions/N/", "ws/executions/"])
+def test_a_silent_socket_ends_within_seconds_when_its_viewer_is_signed_out(
+    web: WebProcess, user: User, what: str, path: str
+) -> None:
+    execution = make_execution(user)
+    token = accounts.make_token(user)
+    with_token = {"Authorization": f"Bearer {token.value}"}
+    headers = with_token if what == "token revoked" else session_cookie(user)
+    with connect(f"{web.ws_url}/{path.replace('N', str(execution.pk))}", additional_headers=headers) as socket:
+        socket.recv(timeout=10)
+        match what:
+            case "signed out":
+                Session.objects.all().delete()
+            case "inactive":
+                User.objects.update(is_active=False)
+            case "another password":
+                user.set_password("another password of hers")
+                user.save()
+            case "token revoked":
+                accounts.revoke_token(token.token.pk)
+        assert close_code(socket) in (4401, 4404)
 
 
 def test_batches_carry_the_same_items(web: WebProcess, user: User) -> None:

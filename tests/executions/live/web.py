@@ -91,5 +91,5 @@ class WebProcess:
 def session_cookie(user: User) -> dict[str, str]:
     """Return the header that makes a request one of a signed-in user."""
     client = Client()
-    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    client.force_login(user, backend="safety.backends.PasswordBackend")
     return {"Cookie": f"{settings.SESSION_COOKIE_NAME}={client.cookies[settings.SESSION_COOKIE_NAME].value}"}

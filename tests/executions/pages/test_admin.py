@@ -27,7 +27,7 @@ def signed_in(name: str, *roles: str, superuser: bool = False) -> Client:
     user = make_user(name, is_staff=True, is_superuser=superuser)
     user.groups.set(Group.objects.filter(name__in=roles))
     client = Client()
-    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    client.force_login(user, backend="safety.backends.PasswordBackend")
     return client
 
 

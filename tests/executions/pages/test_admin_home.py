@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def operator(client: Client) -> User:
     user = make_user("operator", is_superuser=True, is_staff=True)
-    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    client.force_login(user, backend="safety.backends.PasswordBackend")
     return user
 
 
@@ -66,7 +66,7 @@ def test_the_lock_that_is_held_longest_and_what_is_wrong_with_the_fleet_are_said
     page = client.get("/admin/").content.decode()
     assert "Worker ops-2/8 has been silent for 40 s." in page
     stranger = make_user("bob", tenant="other", is_superuser=True, is_staff=True)
-    client.force_login(stranger, backend="django.contrib.auth.backends.ModelBackend")
+    client.force_login(stranger, backend="safety.backends.PasswordBackend")
     page = client.get("/admin/").content.decode()
     assert "no machine is held" in page
     assert "ops-2/8" not in page

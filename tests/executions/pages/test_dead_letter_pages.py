@@ -264,7 +264,7 @@ def test_viewers_look_and_decide_nothing_and_strangers_see_nothing(alice: User) 
 
     mallory = make_user("mallory", tenant="other", is_staff=True, is_superuser=True)
     other = Client()
-    other.force_login(mallory, backend="django.contrib.auth.backends.ModelBackend")
+    other.force_login(mallory, backend="safety.backends.PasswordBackend")
     assert entries_in(text_of(other, LIST)) == []
     assert other.get(f"{LIST}{letter}/change/").status_code == 302
     assert other.post(address, {"verb": "discard", "reason": "x"}).status_code == 404

@@ -21,7 +21,7 @@ def alice() -> User:
 
 @pytest.fixture
 def browser(client: Client, alice: User) -> Client:
-    client.force_login(alice, backend="django.contrib.auth.backends.ModelBackend")
+    client.force_login(alice, backend="safety.backends.PasswordBackend")
     return client
 
 
@@ -158,7 +158,7 @@ def test_what_cannot_be_done_says_why(browser: Client, alice: User, client: Clie
     from django.contrib.auth.models import Group
 
     viewer.groups.add(Group.objects.get(name="viewer"))
-    client.force_login(viewer, backend="django.contrib.auth.backends.ModelBackend")
+    client.force_login(viewer, backend="safety.backends.PasswordBackend")
     running = make_execution(alice)
     assert "Only its requester, an operator or an administrator may cancel it." in text_of(
         client, f"/executions/{running.pk}/"
@@ -249,7 +249,7 @@ async def test_the_whole_output_can_be_downloaded(async_client: Client) -> None:
         first, second = StepTarget.objects.filter(execution=execution).select_related("execution").order_by("pk")[:2]
         print_out(first, ["one\n", "two\n"])
         print_out(second, ["zwei\n"])
-        client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+        client.force_login(user, backend="safety.backends.PasswordBackend")
         return execution.pk
 
     pk = await prepare()

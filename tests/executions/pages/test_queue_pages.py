@@ -35,7 +35,7 @@ def signed_in(name: str, *roles: str, tenant: str = "default") -> Client:
     user = make_user(name, tenant=tenant, is_staff=True)
     user.groups.set(Group.objects.filter(name__in=roles))
     client = Client()
-    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    client.force_login(user, backend="safety.backends.PasswordBackend")
     return client
 
 
