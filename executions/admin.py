@@ -292,14 +292,31 @@ class AssetQuestion(admin.SimpleListFilter):
 
 
 class OwnTenant(TenantAdmin):
-    """Rows that people make: they belong to the tenant of who makes them."""
+    """The inventory: rows that operators make, as they do over the API; they belong to the tenant of who makes them."""
 
     exclude = ("tenant",)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return self.has_operate_permission(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.has_operate_permission(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.has_operate_permission(request)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if not change:
             obj.tenant_id = user_of(request).tenant_id
         super().save_model(request, obj, form, change)
+
+
+class OwnGroups(admin.RelatedFieldListFilter):
+    """The groups of one's own tenant: what a filter offers is shown like everything else."""
+
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> Any:
+        own = AssetGroup.objects.filter(tenant_id=user_of(request).tenant_id).order_by("name")
+        return [(str(pk), name) for pk, name in own.values_list("pk", "name")]
 
 
 @admin.register(Asset)
@@ -317,7 +334,7 @@ class AssetAdmin(OwnTenant):
         "is_active",
         "runs",
     )
-    list_filter = (AssetQuestion, "connection", "environment", "criticality", "groups")
+    list_filter = (AssetQuestion, "connection", "environment", "criticality", ("groups", OwnGroups))
     search_fields = ("name", "hostname", "ip_address", "tags")
     filter_horizontal = ("groups",)
     ordering = ("name",)
@@ -350,6 +367,7 @@ class AssetGroupAdmin(OwnTenant):
 
     list_display = ("name", "size")
     search_fields = ("name",)
+    ordering = ("name",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows: QuerySet[Any] = super().get_queryset(request)

@@ -101,6 +101,14 @@ def can_operate_installation(user: User | AnonymousUser) -> bool:
     return isinstance(user, User) and user.tenant.name == DEFAULT_TENANT and can_operate(user)
 
 
+def can_govern_installation(user: User | AnonymousUser) -> bool:
+    """Whether `user` may change what holds for every tenant: time limits, roles and teams.
+
+    Superusers of the tenant `default` may. A superuser of another tenant is above everybody there, and nowhere else.
+    """
+    return isinstance(user, User) and user.is_active and user.is_superuser and user.tenant.name == DEFAULT_TENANT
+
+
 # --- executing
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Prefetch, Q, QuerySet
 from django.http import HttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
@@ -23,7 +23,7 @@ from executions.api.schema import PAGING, call, parameter
 from executions.models import Asset, AssetGroup, Connection, StepTarget
 from executions.states import FINAL_EXECUTION
 from safety.models import User
-from safety.rbac import visible_assets
+from safety.rbac import roles_of, visible_assets
 from safety.scopes import Scope
 
 READ_ONLY = ("id", "created_at", "updated_at")
@@ -297,9 +297,11 @@ def group_shape(row: AssetGroup) -> dict[str, Any]:
 
 
 def _groups(by: User) -> QuerySet[AssetGroup]:
-    seen = Asset.objects.filter(visible_assets(by)).values("pk")
-    rows = AssetGroup.objects.filter(tenant_id=by.tenant_id)
-    return rows.filter(Q(assets__in=seen) | Q(assets=None)).distinct().prefetch_related("assets")
+    """The groups with an asset that `by` may see, each with those alone; empty ones are for whoever has a role."""
+    seen = Asset.objects.filter(visible_assets(by))
+    empty = Q(assets=None) if roles_of(by) else Q(pk__in=[])
+    rows = AssetGroup.objects.filter(Q(assets__in=seen.values("pk")) | empty, tenant_id=by.tenant_id)
+    return rows.distinct().prefetch_related(Prefetch("assets", queryset=seen))
 
 
 def _group(request: Request, group_id: int) -> AssetGroup:

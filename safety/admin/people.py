@@ -89,7 +89,7 @@ class UserAdmin(TenantAdmin, DjangoUserAdmin):  # type: ignore[type-arg]
 
 @admin.register(Group)
 class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
-    """Roles and teams. Shared by all tenants: only a superuser changes them."""
+    """Roles and teams. Shared by all tenants: only a superuser of the tenant `default` changes them."""
 
     list_display = ("name", "kind")
 
@@ -100,13 +100,13 @@ class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
         return bool(roles_for(request))
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return user_of(request).is_superuser and not (obj is not None and obj.name in rbac.ROLES)
+        return rbac.can_govern_installation(request.user) and not (obj is not None and obj.name in rbac.ROLES)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return user_of(request).is_superuser
+        return rbac.can_govern_installation(request.user)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return user_of(request).is_superuser
+        return rbac.can_govern_installation(request.user)
 
     @display(description="Is a")
     def kind(self, group: Group) -> str:

@@ -8,7 +8,8 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from safety.admin_access import TenantAdmin, user_of
+from safety import rbac
+from safety.admin_access import TenantAdmin
 from safety.models import TimeoutPolicy
 
 
@@ -26,7 +27,7 @@ class TimeoutPolicyAdmin(TenantAdmin):
         return TimeoutPolicy.objects.all()
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return user_of(request).is_superuser
+        return rbac.can_govern_installation(request.user)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
