@@ -22,6 +22,7 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from queueing.control import is_draining, line_sentences, lines
 from queueing.models import QueueControl
+from safety.audit.database_role import why_it_can_change_the_audit
 
 PASS, WARN, FAIL = WORSE = ("pass", "warn", "fail")
 CONNECT_SECONDS = 3
@@ -31,6 +32,12 @@ WORKERS = """
 SELECT host, pid, extract(epoch FROM statement_timestamp() - last_beat_at)::float, draining AND state = 'active'
   FROM queueing_worker WHERE stopped_at IS NULL ORDER BY last_beat_at LIMIT 1000
 """
+
+UNSEALED = """
+SELECT extract(epoch FROM statement_timestamp() - at)::float FROM safety_auditrecord
+ WHERE id = (SELECT record_id FROM safety_auditoutbox ORDER BY record_id LIMIT 1)
+"""
+SEALED_WITHIN_SECONDS = 60  # workers do it twice a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +173,24 @@ def workers() -> Verdict:
     return PASS, f"{len(rows)} beat."
 
 
-_ON_DATABASE: dict[str, Callable[[], Verdict]] = {"migrations": migrations, "queue": queue, "workers": workers}
+def audit() -> Verdict:
+    """Whether the audit is sealed, and out of this process' reach: both can wait for the day."""
+    if why := why_it_can_change_the_audit():
+        return WARN, f"The database role of this process could change the audit: {why} See `manage.py grant_app_role`."
+    with connection.cursor() as cursor:
+        cursor.execute(UNSEALED)
+        waits = (cursor.fetchone() or (None,))[0]
+    if waits is not None and waits > SEALED_WITHIN_SECONDS:
+        return WARN, f"Records have waited {waits:.0f} s for their seal: workers seal them, and none does."
+    return PASS, "It is sealed, and this process cannot change it."
+
+
+_ON_DATABASE: dict[str, Callable[[], Verdict]] = {
+    "migrations": migrations,
+    "queue": queue,
+    "workers": workers,
+    "audit": audit,
+}
 
 
 def _judge(checks: dict[str, Callable[[], Verdict]]) -> Health:

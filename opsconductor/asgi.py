@@ -7,6 +7,7 @@ from typing import Any
 import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "opsconductor.settings")
+os.environ.setdefault("DATABASE_ROLE", "app")  # may not change the audit
 os.environ.setdefault("DATABASE_POOL", "1")  # many threads, short requests: connections stay open between them
 django.setup(set_prefix=False)
 

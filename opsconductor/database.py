@@ -22,17 +22,18 @@ SERVER_SIDE = (
 )
 
 
-def database_settings(url: str, var_dir: Path, *, pooled: bool) -> dict[str, Any]:
+def database_settings(url: str, var_dir: Path, *, pooled: bool, as_app: bool = False) -> dict[str, Any]:
     """Return Django's settings of the one database; starts the embedded server when `url` is empty.
 
     `pooled` keeps connections open between requests: for the web process. A process that forks must not have a pool,
-    its children would all talk over the same sockets.
+    its children would all talk over the same sockets. `as_app` is for web and workers: on the embedded server they have
+    a role that may not change the audit; elsewhere the URL says which role it is.
     Raises ConfigError when `url` is not a PostgreSQL URL.
     """
     if not url:
         from opsconductor import embedded_postgres
 
-        url = embedded_postgres.start(var_dir)
+        url = embedded_postgres.start(var_dir, role=embedded_postgres.APP_ROLE if as_app else embedded_postgres.ROLE)
     parts = urlsplit(url)
     if parts.scheme not in ("postgres", "postgresql"):
         raise ConfigError(f"DATABASE_URL must begin with postgresql://, not {parts.scheme or 'nothing'}://.")

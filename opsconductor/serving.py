@@ -95,10 +95,12 @@ class Serving:
         if self.embedded:
             embedded_postgres.start(self.var_dir)
         else:
-            check_server(settings.DATABASE_URL)
+            check_server(settings.DATABASE_OWNER_URL or settings.DATABASE_URL)
         call_command("migrate", interactive=False, verbosity=0)
         from safety.accounts import ensure_first_admin
+        from safety.audit.database_role import grant_configured
 
+        grant_configured()
         password = ensure_first_admin()
         connections.close_all()
         if password is not None:

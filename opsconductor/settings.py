@@ -8,7 +8,16 @@ from pathlib import Path
 
 from opsconductor.admin_theme import UNFOLD as UNFOLD
 from opsconductor.database import database_settings
-from opsconductor.environment import ConfigError, env_bool, env_int, env_labels, env_list, env_networks, env_str
+from opsconductor.environment import (
+    ConfigError,
+    env_bool,
+    env_choice,
+    env_int,
+    env_labels,
+    env_list,
+    env_networks,
+    env_str,
+)
 from opsconductor.made_once import made_once
 from opsconductor.secret_store import secret_store_settings
 
@@ -18,6 +27,12 @@ VERSION = "0.1.0"
 
 DEBUG = env_bool("DEBUG", False)
 DATABASE_URL = env_str("DATABASE_URL", "", secret=True)
+# Web and workers have a role of their own in the database, which may not change the audit; commands are the owner of
+# the tables. With an external server the owner's address stands here, if the two are apart there.
+DATABASE_OWNER_URL = env_str("DATABASE_OWNER_URL", "", secret=True)
+DATABASE_ROLE = env_choice("DATABASE_ROLE", "app" if sys.argv[1:2] == ["worker"] else "owner", ["app", "owner"])
+if DATABASE_OWNER_URL and not DATABASE_URL:
+    raise ConfigError("DATABASE_OWNER_URL is for an external server: set DATABASE_URL as well, or neither.")
 GIVEN_SECRET_KEY = env_str("SECRET_KEY", "", secret=True)
 # Without it a process can neither make nor read what the others sign. Workers can live with that: the `work` calls of
 # a cluster stay within it. They then leave django-q2's stored tasks and schedules, which are signed, to other hosts.
@@ -100,8 +115,16 @@ TEMPLATES = [
     },
 ]
 
-# asgi.py sets it: the web process serves many threads, a management command or worker none.
-DATABASES = {"default": database_settings(DATABASE_URL, VAR_DIR, pooled=env_bool("DATABASE_POOL", False))}
+# asgi.py sets both: the web process serves many threads, a management command or worker none.
+_AS_APP = DATABASE_ROLE == "app"
+DATABASES = {
+    "default": database_settings(
+        DATABASE_URL if _AS_APP else DATABASE_OWNER_URL or DATABASE_URL,
+        VAR_DIR,
+        pooled=env_bool("DATABASE_POOL", False),
+        as_app=_AS_APP,
+    )
+}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_USER_MODEL = "safety.User"

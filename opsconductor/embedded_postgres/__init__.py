@@ -13,14 +13,15 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
 
-from opsconductor.embedded_postgres.installation import Installation, try_lock
+from opsconductor.embedded_postgres.installation import APP_ROLE, ROLE, Installation, try_lock
 from opsconductor.environment import ConfigError
 
-__all__ = ["is_running", "release", "start"]
+__all__ = ["APP_ROLE", "ROLE", "is_running", "release", "start"]
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 PATIENCE_SECONDS = 90.0  # more than the keeper's own patience: its sentence says more than ours
@@ -41,12 +42,12 @@ _held: dict[Path, int] = {}  # VAR_DIR -> descriptor that holds the users' lock;
 _keepers: dict[Path, subprocess.Popen[bytes]] = {}  # those that this process started; kept to reap them
 
 
-def start(var_dir: Path, *, durable: bool = True) -> str:
-    """Return the URL of the installation's database, starting the server if nobody has; about a second the first time.
+def start(var_dir: Path, *, durable: bool = True, role: str = ROLE) -> str:
+    """Return the URL of the installation's database for this role, starting the server if nobody has.
 
-    Call it again at any time: it returns at once when all is well and brings the server back when its keeper was
-    killed. `durable=False` is for tests: the server then forgoes fsync. Raises ConfigError with one sentence when the
-    server cannot start.
+    That takes about a second. Call it again at any time: it returns at once when all is well and brings the server back
+    when its keeper was killed. `durable=False` is for tests: the server then forgoes fsync. Raises ConfigError with one
+    sentence when the server cannot start.
     """
     installation = Installation(var_dir.expanduser().resolve())
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -54,7 +55,7 @@ def start(var_dir: Path, *, durable: bool = True) -> str:
         try:
             installation.create_folders()
             _hold(installation, deadline)
-            return _join_or_start(installation, deadline, durable=durable)
+            return _join_or_start(installation, deadline, role, durable=durable)
         except PermissionError as error:
             raise ConfigError(
                 f"VAR_DIR {installation.var_dir} cannot be used: {error.strerror} ({error.filename})."
@@ -86,7 +87,7 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _join_or_start(installation: Installation, deadline: float, *, durable: bool) -> str:
+def _join_or_start(installation: Installation, deadline: float, role: str, *, durable: bool) -> str:
     while time.monotonic() < deadline:
         lock = installation.open_lock(installation.keeper_lock)
         try:
@@ -94,8 +95,8 @@ def _join_or_start(installation: Installation, deadline: float, *, durable: bool
                 _start_keeper(installation, lock, durable=durable)
         finally:
             os.close(lock)
-        url = installation.url()
-        if url is not None and _answers(url):
+        owner, url = installation.url(), installation.url(role)
+        if owner is not None and url is not None and _answers(owner):
             return url
         time.sleep(0.03)
     raise ConfigError(f"The embedded PostgreSQL under {installation.var_dir} does not answer: see {installation.log}.")
@@ -127,10 +128,22 @@ def _start_keeper(installation: Installation, lock: int, *, durable: bool) -> No
 
 def _answers(url: str) -> bool:
     try:
-        psycopg.connect(url, connect_timeout=5).close()
+        with psycopg.connect(url, connect_timeout=5, autocommit=True) as connection:
+            _ensure_app_role(connection)
     except psycopg.OperationalError:
         return False
     return True
+
+
+def _ensure_app_role(connection: psycopg.Connection) -> None:
+    """Make the role of web and workers if there is none: a new server, or one of an older release.
+
+    What it may do is granted when the tables are made (safety/audit/database_role.py); a backup that is restored here
+    grants to it too.
+    """
+    if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [APP_ROLE]).fetchone() is None:
+        with suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):  # another process made it
+            connection.execute(f"CREATE ROLE {APP_ROLE} LOGIN")
 
 
 def is_running(var_dir: Path) -> bool:

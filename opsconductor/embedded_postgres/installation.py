@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-ROLE = "opsconductor"
+ROLE = "opsconductor"  # owns everything
+APP_ROLE = "opsconductor_app"  # web and workers: may do their work, and not change the audit or any table's form
 DATABASE = "opsconductor"
 SOCKET_NAME = ".s.PGSQL.5432"
 SOCKET_PATH_BYTES = 107 if sys.platform == "linux" else 103  # sun_path, less its closing zero
@@ -57,10 +58,10 @@ class Installation:
         except FileNotFoundError:
             return None
 
-    def url(self) -> str | None:
-        """Return the URL of the database, or None when no server was ever started here."""
+    def url(self, role: str = ROLE) -> str | None:
+        """Return the URL of the database for a role, or None when no server was ever started here."""
         folder = self.socket_folder()
-        return None if folder is None else f"postgresql://{ROLE}@/{DATABASE}?host={quote(str(folder), safe='')}"
+        return None if folder is None else f"postgresql://{role}@/{DATABASE}?host={quote(str(folder), safe='')}"
 
     def create_folders(self) -> None:
         """Make VAR_DIR and its log folder. What root makes belongs to the owner of VAR_DIR."""

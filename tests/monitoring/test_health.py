@@ -14,6 +14,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from queueing import control
 from queueing.models import QueueControl, QueueEntry, Worker
+from safety.audit import record
 
 pytestmark = pytest.mark.django_db
 
@@ -50,12 +51,33 @@ def test_a_process_that_answers_is_alive_whatever_else_is_wrong(
 
 def test_an_installation_with_beating_workers_is_ready() -> None:
     add_worker("host-1")
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL ROLE opsconductor_app")  # as the web process has it
 
     status, told = ask()
 
     assert status == 200
-    assert checks(told) == {"database": "pass", "migrations": "pass", "queue": "pass", "workers": "pass"}
+    assert checks(told) == dict.fromkeys(("database", "migrations", "queue", "workers", "audit"), "pass")
     assert told["reasons"] == []
+
+
+def test_a_role_that_could_change_the_audit_is_warned_of() -> None:
+    add_worker("host-1")
+    status, told = ask()
+    assert (status, checks(told)["audit"]) == (200, "warn")
+    assert "grant_app_role" in told["reasons"][0]
+
+
+def test_records_that_nobody_seals_are_warned_of() -> None:
+    add_worker("host-1")
+    record("queue.drain", actor="system")
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL session_replication_role = replica")
+        cursor.execute("UPDATE safety_auditrecord SET at = at - interval '2 minutes'")
+        cursor.execute("SET LOCAL ROLE opsconductor_app")
+    told = ask()[1]
+    assert checks(told)["audit"] == "warn"
+    assert "waited 12" in told["reasons"][0]
 
 
 def test_without_a_worker_it_is_not_ready_and_says_why() -> None:
@@ -156,9 +178,9 @@ def test_a_probe_takes_few_statements(django_assert_num_queries: DjangoAssertNum
     add_worker("well")
     ask()
 
-    # migrations: is the table there, its rows; queue: its row, draining, entries; workers. The database's own check
-    # has a connection of its own.
-    with django_assert_num_queries(6):
+    # migrations: is the table there, its rows; queue: its row, draining, entries; workers; audit: the role's rights.
+    # The database's own check has a connection of its own.
+    with django_assert_num_queries(7):
         ask()
 
 
