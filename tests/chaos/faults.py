@@ -87,6 +87,25 @@ def freeze(who: Callable[[Host], Sequence[psutil.Process]]) -> Begin:
     return begin
 
 
+def freeze_with_warden(number: signal.Signals) -> Begin:
+    """Freeze a worker, and freeze or kill the warden that is there to stop what it runs."""
+
+    def begin(scene: Scene) -> End | None:
+        worker = _one_of(scene.dice, scene.host.workers(), signal.SIGSTOP)
+        if worker is None:
+            return None
+        wardens = [warden for warden in scene.host.wardens() if warden.ppid() == worker.pid]
+        hit = [warden for warden in wardens if send(warden, number)]
+
+        def end() -> None:
+            for process in [*hit, worker]:
+                send(process, signal.SIGCONT)
+
+        return end
+
+    return begin
+
+
 def crash_host(scene: Scene) -> End | None:
     scene.host.is_up = False
     scene.host.kill_everything()
@@ -170,6 +189,8 @@ def kinds(lease_seconds: float) -> list[Kind]:
         Kind("orderly stop of a host", 3, stop_cluster),
         Kind("worker frozen, shorter than a lease", 6, freeze(Host.workers), "freeze", short),
         Kind("worker frozen, longer than a lease", 6, freeze(Host.workers), "freeze", long),
+        Kind("worker and its warden frozen", 3, freeze_with_warden(signal.SIGSTOP), "freeze", long),
+        Kind("worker frozen, its warden killed", 3, freeze_with_warden(signal.SIGKILL), "freeze", long),
         Kind("process of django-q2 frozen", 3, freeze(Host.helpers), "freeze", long),
         Kind("server restarted (fast)", 2, server_signal(signal.SIGINT), "server"),
         Kind("server crashed (immediate)", 2, server_signal(signal.SIGQUIT), "server"),

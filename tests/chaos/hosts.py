@@ -75,17 +75,20 @@ class Host:
         return []
 
     def wardens(self) -> list[psutil.Process]:
-        return [process for process in self.tree() if KEEPER in words_of(process)]
+        """Those of the workers; a warden's understudy, which it forked, is none."""
+        keepers = {process.pid: process for process in self.tree() if KEEPER in words_of(process)}
+        return [process for process in keepers.values() if _parent_pid(process) not in keepers]
 
     def workers(self) -> list[psutil.Process]:
         """Those that have claimed something that needs a warden: the ones whose death matters."""
         # Among the host's own: the warden of a worker that has just died has another parent by now, the driver.
         own = {process.pid: process for process in self.tree()}
-        parents = [_parent_pid(process) for process in own.values() if KEEPER in words_of(process)]
+        parents = [_parent_pid(warden) for warden in self.wardens()]
         return [own[pid] for pid in parents if pid in own]
 
     def commands(self) -> list[psutil.Process]:
-        return [command for warden in self.wardens() for command in _children(warden)]
+        started = [child for warden in self.wardens() for child in _children(warden)]
+        return [child for child in started if KEEPER not in words_of(child)]
 
     def sentinels(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from executions.connectors.warden.process_table import MARKER_NAME, Ownership, send_signal
+from executions.connectors.warden.process_table import MARKER_NAME, Runs, kill_until_gone
 
 _T = TypeVar("_T")
 _KEEPER = Path(__file__).with_name("keeper.py")
@@ -34,6 +33,7 @@ _SILENCE_SECONDS = 5.0
 _LAST_LOOK_SECONDS = 0.5
 # What the keeper kills, it kills within milliseconds. Whoever asks for it may have only a moment left of its right.
 _KILL_ALL_SECONDS = 0.25
+_KILL_PATIENCE_SECONDS = 2.0
 _MAX_FRAME_BYTES = 16 * 1024 * 1024  # more than any kernel takes as arguments and environment
 
 
@@ -199,7 +199,7 @@ class Warden:
         self._until: float | None = None
         self._unanswered: deque[float] = deque()  # when each extension was sent that has not been answered
         self._is_lost = False
-        self._live: dict[str, tuple[int, int]] = {}
+        self._live: Runs = {}
         _wardens.add(self)
 
     @property
@@ -400,24 +400,9 @@ class Warden:
                 self._control = None
             self._kill_by_ourselves()
 
-    def _kill_by_ourselves(self, live: dict[str, tuple[int, int]] | None = None) -> bool:
-        """Without the keeper, dead leaders are reaped by init and a pid may come to mean another process: so only
-        processes that were looked at, with their start time, are signalled. True when nothing is left."""
-        live = self._live if live is None else live
-        ownership = Ownership()
-        give_up_at = time.monotonic() + 2.0
-        while live:
-            members = ownership.look(live)
-            if not members:
-                live.clear()
-                break
-            for processes in members.values():
-                for process in processes:
-                    send_signal(process, signal.SIGKILL)
-            if time.monotonic() >= give_up_at:
-                return False
-            time.sleep(0.005)
-        return True
+    def _kill_by_ourselves(self, live: Runs | None = None) -> bool:
+        """True when nothing is left."""
+        return kill_until_gone(self._live if live is None else live, _KILL_PATIENCE_SECONDS)
 
 
 _wardens: weakref.WeakSet[Warden] = weakref.WeakSet()

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         send_signal_to_group,
         ticks_of,
     )
+    from executions.connectors.warden.understudy import Understudy
 else:
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     from process_table import (
@@ -52,6 +53,7 @@ else:
         send_signal_to_group,
         ticks_of,
     )
+    from understudy import Understudy
 
 KILL_PATIENCE_SECONDS = 5.0  # SIGKILL works at once but for a process inside a system call that cannot be interrupted
 POLL_SECONDS = 0.02
@@ -90,6 +92,7 @@ class Keeper:
         self._descriptors: list[int] = []
         self._runs: dict[str, Run] = {}
         self._ownership = Ownership()
+        self._understudy = Understudy()  # before anything is open that it must not hold
         self._until: float | None = None
         self._has_expired = False
         self._waiting_for_none: list[int] = []
@@ -177,6 +180,7 @@ class Keeper:
             self._start(frame, descriptors)
         elif operation == "until":
             self._until = float(frame["until"])  # type: ignore[arg-type]
+            self._understudy.may_run_until(self._until)
             self._has_expired = False
             with contextlib.suppress(OSError):  # full because nobody reads, or gone: its business
                 self._control.send(b".")
@@ -195,11 +199,13 @@ class Keeper:
     def _start(self, frame: dict[str, object], descriptors: list[int]) -> None:
         status = descriptors[3]
         os.set_blocking(status, False)
+        marker = str(frame["run"])
         pid = 0
         try:
             if self._until is not None and time.monotonic() >= self._until:
                 _write_line(status, {"failed": 0, "at": "expired"})
                 return
+            self._understudy.begins(marker)  # before there is a command: no moment in which nobody else knows it
             pid = _spawn(frame, descriptors[:3])
         except _NotStarted as problem:
             _write_line(status, {"failed": problem.number, "at": problem.at, "path": problem.path})
@@ -207,9 +213,11 @@ class Keeper:
             for descriptor in descriptors[:3]:
                 os.close(descriptor)
             if not pid:
+                self._understudy.is_over(marker)
                 os.close(status)
         if pid:
-            run = self._runs[str(frame["run"])] = Run(str(frame["run"]), pid, status)
+            run = self._runs[marker] = Run(marker, pid, status)
+            self._understudy.begins(marker, pid, run.started)
             run.say(started=pid, ticks=run.started)
 
     # -- what happens to the commands -------------------------------------------------------------------------------
@@ -218,6 +226,7 @@ class Keeper:
         with contextlib.suppress(BlockingIOError):
             while os.read(self._child_news, 4096):
                 pass
+        self._understudy.look_after()
         for run in self._runs.values():
             if run.has_exited:
                 continue
@@ -328,6 +337,7 @@ class Keeper:
         )
         os.close(run.status)
         del self._runs[run.marker]
+        self._understudy.is_over(run.marker)
 
 
 class _NotStarted(Exception):

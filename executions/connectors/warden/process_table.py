@@ -15,11 +15,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 
 MARKER_NAME = "OPSCONDUCTOR_RUN"
 _MARKER_PREFIX = MARKER_NAME.encode() + b"="
 _DEAD_STATES = frozenset("ZXx")
 HAS_PROC = os.path.exists("/proc/self/stat")
+
+Runs = dict[str, tuple[int, int]]  # marker -> (leader's pid, ticks at which it started); pid -1: not known
 
 
 class Process:
@@ -81,7 +84,7 @@ class Ownership:
         self._owner: dict[tuple[int, int], str] = {}
         self._marker: dict[tuple[int, int], str] = {}
 
-    def look(self, leaders: dict[str, tuple[int, int]]) -> dict[str, list[Process]]:
+    def look(self, leaders: Runs) -> dict[str, list[Process]]:
         """The living processes of each run. `leaders`: marker -> (leader's pid, ticks at which it started)."""
         if not HAS_PROC or not leaders:
             return {}
@@ -106,7 +109,7 @@ class Ownership:
                 members.setdefault(owner_of_pid[process.pid], []).append(process)
         return members
 
-    def _owner_of(self, process: Process, leaders: dict[str, tuple[int, int]], by_leader: dict[int, str]) -> str | None:
+    def _owner_of(self, process: Process, leaders: Runs, by_leader: dict[int, str]) -> str | None:
         known = self._owner.get(process.key) or by_leader.get(process.session) or by_leader.get(process.group)
         if known is not None:
             return known
@@ -115,7 +118,7 @@ class Ownership:
             marker = self._marker[process.key] = read_marker(process.pid)
         return marker if marker in leaders else None
 
-    def _forget_all_but(self, alive: set[tuple[int, int]], leaders: dict[str, tuple[int, int]]) -> None:
+    def _forget_all_but(self, alive: set[tuple[int, int]], leaders: Runs) -> None:
         self._owner = {key: owner for key, owner in self._owner.items() if key in alive and owner in leaders}
         self._marker = {key: marker for key, marker in self._marker.items() if key in alive}
 
@@ -153,6 +156,28 @@ def _send_by_pid(process: Process, number: int) -> bool:
         return True
     except PermissionError:
         return False
+    return True
+
+
+def kill_until_gone(runs: Runs, patience_seconds: float) -> bool:
+    """SIGKILL everything of these runs, by somebody who is not their parent. True when nothing is left, and in `runs`.
+
+    Without their parent dead leaders are reaped by init, and a pid may come to mean another process: so only processes
+    that were looked at, with their start time, are signalled.
+    """
+    ownership = Ownership()
+    give_up_at = time.monotonic() + patience_seconds
+    while runs:
+        members = ownership.look(runs)
+        if not members:
+            runs.clear()
+            break
+        for processes in members.values():
+            for process in processes:
+                send_signal(process, signal.SIGKILL)
+        if time.monotonic() >= give_up_at:
+            return False
+        time.sleep(0.005)
     return True
 
 

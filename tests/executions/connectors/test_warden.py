@@ -23,6 +23,7 @@ from tests.executions.connectors.recording import RecordingSink, is_alive, run_s
 
 PROGRAM = Path(__file__).with_name("worker_program.py")
 ROOT = PROGRAM.parents[3]
+WARDEN = ROOT / "executions" / "connectors" / "warden"
 TREE = (
     "trap '' TERM HUP; echo pid $$; setsid sh -c 'echo pid $$; echo ready; exec sleep 60' & while :; do sleep .1; done"
 )
@@ -117,6 +118,65 @@ def test_the_commands_of_a_frozen_worker_are_gone_when_its_right_ends(start_work
     exit_code, error_code, error = json.loads(outcome.partition(" ")[2])
     assert (exit_code, error_code) == (137, ErrorCode.STOPPED)
     assert "lease" in error
+
+
+def test_the_commands_of_a_frozen_worker_are_gone_when_its_warden_is_killed(start_worker: StartWorker) -> None:
+    worker = start_worker(TREE, 0)
+    worker.signal(signal.SIGSTOP)
+    os.kill(worker.warden, signal.SIGKILL)
+
+    worker.wait_until_its_commands_are_gone(within_seconds=1)
+
+
+def test_the_commands_of_a_frozen_worker_are_gone_when_its_right_ends_though_its_warden_is_frozen(
+    start_worker: StartWorker,
+) -> None:
+    worker = start_worker(TREE, 0.8)
+    worker.signal(signal.SIGSTOP)
+    os.kill(worker.warden, signal.SIGSTOP)
+    began_at = time.monotonic()
+    worker.wait_until_its_commands_are_gone(within_seconds=2)
+
+    assert time.monotonic() - began_at > 0.5, "they were ended although the right to run them had not ended"
+    os.kill(worker.warden, signal.SIGCONT)
+
+
+def test_a_killed_understudy_is_replaced_by_one_that_knows_what_runs(start_worker: StartWorker) -> None:
+    worker = start_worker(TREE, 0)
+    first = understudy_of(worker.warden)
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: understudy_of(worker.warden) not in (0, first), within_seconds=10)
+    worker.signal(signal.SIGSTOP)
+    os.kill(worker.warden, signal.SIGKILL)
+
+    worker.wait_until_its_commands_are_gone(within_seconds=1)
+
+
+def test_an_understudy_that_does_not_read_is_replaced_and_holds_nobody_up() -> None:
+    program = """
+import os, signal
+from understudy import Understudy
+one = Understudy()
+first = one._pid
+os.kill(first, signal.SIGSTOP)
+for number in range(5000):
+    one.begins(f"{number:032}")
+    if number >= 5:
+        one.is_over(f"{number:032}")
+print(first != one._pid, len(one._runs))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-S", "-c", program], cwd=WARDEN, capture_output=True, text=True, timeout=30, check=True
+    )
+    assert ended.stdout.split() == ["True", "5"]
+
+
+def understudy_of(keeper: int) -> int:
+    """Its pid; 0 while there is none. It is the keeper's own program, forked."""
+    words = Path(f"/proc/{keeper}/cmdline").read_bytes()
+    children = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+    same = [int(pid) for pid in children if is_alive(int(pid)) and Path(f"/proc/{pid}/cmdline").read_bytes() == words]
+    return same[0] if same else 0
 
 
 def test_a_worker_that_extends_its_right_in_time_is_left_alone(start_worker: StartWorker) -> None:
