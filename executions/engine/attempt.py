@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,14 +43,16 @@ class Attempted:
     stop_confirmed: bool | None
     columns: dict[str, Any]
     error_code: ErrorCode | None = None  # the connector's own
+    hopeless: bool = False  # another attempt would end in the same way
 
 
 class Refusal(Exception):
-    """The step cannot begin on this target. Nothing ran."""
+    """The step cannot begin on this target. Nothing ran. `hopeless`: nor will it, until somebody changes something."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, hopeless: bool = False) -> None:
         super().__init__(message)
         self.code = code
+        self.hopeless = hopeless
 
 
 Emit = Callable[[int, Stream, str, int], None]
@@ -64,17 +66,24 @@ def tool_of(step: StepState) -> Tool:
     return tool
 
 
-def invocation_of(step: StepState, target: TargetState, context: TemplateContext, limit: float) -> Invocation:
-    """Render the step's inputs for one target. Raises Refusal."""
+def rendered_inputs(step: StepState, context: TemplateContext) -> dict[str, Any]:
+    """Render the step's inputs for one target; secret references stay. Raises Refusal."""
     tool = tool_of(step)
     try:
-        inputs = {
+        return {
             name: render(value, context, quote=shlex.quote if (tool.name, name) == COMMAND_LINE else None)
             for name, value in step.planned["inputs"].items()
         }
-        invocation = tool.prepare(inputs, timeout_seconds=limit)
     except UnresolvedTemplate as error:
         raise Refusal("unresolved_placeholder", str(error)) from None
+
+
+def invocation_of(
+    step: StepState, inputs: Mapping[str, Any], limit: float, secret_values: tuple[str, ...] = ()
+) -> Invocation:
+    """Check rendered inputs, into which secrets were filled, and prepare them. Raises Refusal."""
+    try:
+        invocation = tool_of(step).prepare(inputs, timeout_seconds=limit, secret_values=secret_values)
     except InvalidInput as error:
         raise Refusal("invalid_input", str(error)) from None
     if invocation.idempotent == step.planned["idempotent"]:
@@ -160,6 +169,20 @@ async def _run(
     except NoConnector as error:
         raise Refusal(error.code, str(error)) from None
     return await connector.run(invocation, target.planned or {}, sink=collector, stop=stop, fence=fence)
+
+
+def never_started(step: StepState, stop: Stop, limit: float) -> Attempted:
+    """Return the verdict on an attempt that was asked to stop before there was anything to run."""
+    outcome = Outcome(None, ErrorCode.NOT_STARTED, "Not started: asked to stop before.", stop_confirmed=True)
+    verdict = judge(
+        outcome,
+        success=step.planned["success"],
+        stdout="",
+        stop_reason=stop.reason,
+        idempotent=step.planned["idempotent"],
+        limit=limit,
+    )
+    return Attempted(verdict, None, True, {}, outcome.error_code)
 
 
 async def _wait(invocation: Invocation, stop: Stop) -> Outcome:

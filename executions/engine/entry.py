@@ -5,35 +5,35 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import threading
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 import psycopg
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, OperationalError, connection
+from django.db import DatabaseError
 
 from executions.connectors.registry import CAPABILITIES, configure_connectors, worker_warden
 from executions.connectors.warden import WardenLost
+from executions.engine.asking import ask_django
 from executions.engine.ledger import LeaseLost, Ledger
 from executions.engine.moves import dead_record
 from executions.engine.run import ExecutionRun
+from executions.engine.secrets import SecretDesk
 from executions.engine.state import ExecutionState, state_of
 from executions.services.dead_letter_batches import work_at_batches
 from executions.services.decisions import expire_overdue
 from executions.tools import get_catalog
-from queueing.connections import STATEMENT_TIMEOUT_MS, connect
+from queueing.connections import connect
 from queueing.fleet import Registration
 from queueing.models import DeadReason
 from queueing.queue import Connection, Lease
 from safety import audit, rbac
+from safety.secrets import configured_store
 
 log = logging.getLogger(__name__)
 
 EXIT_WITHOUT_WARDEN = 71
-
-T = TypeVar("T")
 
 
 class Engine:
@@ -45,6 +45,8 @@ class Engine:
         self._actor = registration.actor
         self._warden = worker_warden()
         self._ledger = Ledger(registration.worker_id, lose)
+        configured_store().keep_ready()
+        self._secrets = SecretDesk()
         self._runs: dict[int, ExecutionRun] = {}
         self._connection: Connection | None = None
         self._shutting_down = False
@@ -77,16 +79,16 @@ class Engine:
         for lease in leases:
             state = loaded[lease.execution_id]
             if isinstance(state, ExecutionState):
-                run = ExecutionRun(state, lease, self._ledger, self._actor, allowed[state.id])
+                run = ExecutionRun(state, lease, self._ledger, self._secrets, self._actor, allowed[state.id])
                 begun.append(self._run(run))
             else:
                 begun.append(self._bury(lease, state))
         return begun
 
     def upkeep(self) -> None:
-        _ask_django(expire_overdue)
-        _ask_django(work_at_batches)
-        _ask_django(audit.seal)
+        ask_django(expire_overdue)
+        ask_django(work_at_batches)
+        ask_django(audit.seal)
 
     def stop(self, execution_id: int, reason: str, detail: str) -> None:
         run = self._runs.get(execution_id)
@@ -106,6 +108,7 @@ class Engine:
 
     async def close(self) -> None:
         await self._ledger.close()
+        self._secrets.close()
         self._warden.close()
 
     async def _run(self, run: ExecutionRun) -> bool:
@@ -165,33 +168,8 @@ class Engine:
     def _still_allowed(states: Sequence[ExecutionState]) -> list[bool]:
         uses = [(number, use) for number, state in enumerate(states) for use in state.uses()]
         asked = [(states[number].actor_id, *use) for number, use in uses]
-        answers = _ask_django(lambda: rbac.permitted_many(asked))
+        answers = ask_django(lambda: rbac.permitted_many(asked))
         allowed = [True] * len(states)
         for (number, _), answer in zip(uses, answers, strict=True):
             allowed[number] = allowed[number] and answer
         return allowed
-
-
-# Nothing that is asked in the claimer's thread waits longer for somebody's lock: all claims would wait with it.
-LOCK_TIMEOUT_MS = 2000
-
-_bounded = threading.local()
-
-
-def _ask_django(ask: Callable[[], T]) -> T:
-    """Ask over this thread's own connection of Django's, which stays open, or over a new one should it be broken."""
-    try:
-        _bound_waits()
-        return ask()
-    except (OperationalError, InterfaceError):
-        connection.close()
-        _bound_waits()
-        return ask()
-
-
-def _bound_waits() -> None:
-    connection.ensure_connection()
-    if getattr(_bounded, "connection", None) is not connection.connection:
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}; SET statement_timeout = {STATEMENT_TIMEOUT_MS}")
-        _bounded.connection = connection.connection

@@ -17,6 +17,7 @@ from executions.engine.control import Control
 from executions.engine.ledger import LeaseLost, Ledger, Moved, Record, WrongState
 from executions.engine.moves import Moves, dead_record
 from executions.engine.outcome import Ending, ending_of, step_verdict, stops_the_plan
+from executions.engine.secrets import RunSecrets, SecretDesk
 from executions.engine.state import ExecutionState, StepState
 from executions.engine.step import StepRunner, raise_gravest
 from executions.engine.verdict import Verdict
@@ -42,7 +43,9 @@ class ExecutionRun:
 
     __slots__ = ("_actor", "_allowed", "_ledger", "_moves", "_steps", "_went_well", "control", "lease", "state")
 
-    def __init__(self, state: ExecutionState, lease: Lease, ledger: Ledger, actor: str, allowed: bool) -> None:
+    def __init__(
+        self, state: ExecutionState, lease: Lease, ledger: Ledger, desk: SecretDesk, actor: str, allowed: bool
+    ) -> None:
         self.state = state
         self.lease = lease
         self.control = Control()
@@ -51,7 +54,8 @@ class ExecutionRun:
         self._allowed = allowed
         self._went_well = True  # so does an execution that was handed back, or lost: how it ends, another says
         self._moves = Moves(state.id, lease.token, actor)
-        self._steps = StepRunner(state, lease.token, ledger, self._moves, self.control)
+        secrets = RunSecrets(state, desk)
+        self._steps = StepRunner(state, lease.token, ledger, self._moves, self.control, secrets)
 
     async def run(self) -> bool:
         """Run to a durable end, or until the lease is lost; return False when it ended without success.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from executions.plans.secret_references import references_in
 from executions.plans.templates import Template, templates_in
 from executions.states import StepStatus
 
@@ -32,7 +33,7 @@ class TargetState:
 
 @dataclass(slots=True)
 class StepState:
-    """One step. `needed` says whether a later step refers to its output."""
+    """One step. `needed` says whether a later step refers to its output, `names_secrets` whether its inputs do."""
 
     id: int
     key: str
@@ -40,6 +41,7 @@ class StepState:
     status: str
     targets: list[TargetState] = field(default_factory=list)
     needed: bool = False
+    names_secrets: bool = False
 
     @property
     def is_over(self) -> bool:
@@ -74,6 +76,11 @@ class ExecutionState:
     document: dict[str, Any]
     steps: list[StepState]
 
+    @property
+    def names_secrets(self) -> bool:
+        """Whether some step names a secret."""
+        return bool(self.document.get("secrets"))
+
     def uses(self) -> list[tuple[str, set[int]]]:
         """Return (action class, assets) as they are used; one with no assets for a plan without targets."""
         by_class: dict[str, set[int]] = {}
@@ -100,6 +107,9 @@ def state_of(loaded: dict[str, Any]) -> ExecutionState:
         for step in steps:
             if step.key == key:
                 step.needed = True
+    if document.get("secrets"):
+        for step in steps:
+            step.names_secrets = bool(references_in(step.planned["inputs"]))
     return ExecutionState(
         id=loaded["id"],
         tenant_id=loaded["tenant_id"],

@@ -12,11 +12,21 @@ from typing import Any
 
 from executions.connectors.base import Invocation, Stream
 from executions.connectors.warden import WardenLost
-from executions.engine.attempt import Attempted, Refusal, attempt, context_for, invocation_of, tool_of
+from executions.engine.attempt import (
+    Attempted,
+    Refusal,
+    attempt,
+    context_for,
+    invocation_of,
+    never_started,
+    rendered_inputs,
+    tool_of,
+)
 from executions.engine.control import Control
 from executions.engine.ledger import LeaseLost, Ledger, Record, WrongState
 from executions.engine.moves import Moves
 from executions.engine.outcome import OVER_LIMIT, step_verdict
+from executions.engine.secrets import RunSecrets, Stopped
 from executions.engine.state import OVER, ExecutionState, StepState, TargetState
 from executions.engine.verdict import ENDED_FROM_OUTSIDE, Verdict
 from executions.services.policy import retry_pause_seconds, step_seconds
@@ -31,14 +41,17 @@ FAILURES = frozenset({S.FAILED, S.TIMED_OUT, S.UNKNOWN})
 class StepRunner:
     """Runs the steps of one execution under one lease."""
 
-    __slots__ = ("_by_key", "_control", "_fence", "_ledger", "_moves", "_state")
+    __slots__ = ("_by_key", "_control", "_fence", "_ledger", "_moves", "_secrets", "_state")
 
-    def __init__(self, state: ExecutionState, fence: int, ledger: Ledger, moves: Moves, control: Control) -> None:
+    def __init__(
+        self, state: ExecutionState, fence: int, ledger: Ledger, moves: Moves, control: Control, secrets: RunSecrets
+    ) -> None:
         self._state = state
         self._fence = fence
         self._ledger = ledger
         self._moves = moves
         self._control = control
+        self._secrets = secrets
         self._by_key = {step.key: step for step in state.steps}
 
     def ready(self) -> list[StepState]:
@@ -71,6 +84,7 @@ class StepRunner:
         else:
             await self._ledger.commit(record)
             await self._fan_out(step)
+        self._secrets.forget(step)
         if self._control.lease_lost:
             return
         verdict = step_verdict(step, self._moves.verdicts, self._control)
@@ -129,8 +143,10 @@ class StepRunner:
         while True:
             target.attempt += 1
             try:
-                durable = durable or touches_something(step)
-                invocation = invocation_of(step, target, context_for(step, target, self._by_key), limit)
+                # Only a worker whose lease the database has just seen is given a secret: so it commits first.
+                durable = durable or touches_something(step) or step.names_secrets
+                inputs = rendered_inputs(step, context_for(step, target, self._by_key))
+                invocation = None if step.names_secrets else invocation_of(step, inputs, limit)
             except Refusal as refusal:
                 self._begin(record, step, target)
                 self._ledger.submit(record)
@@ -141,10 +157,10 @@ class StepRunner:
                 await self._ledger.commit(record)
             else:
                 self._ledger.submit(record)
-            attempted = await self._attempt(step, target, invocation, limit)
+            attempted = await self._attempt(step, target, inputs, invocation, limit)
             if attempted is None:
                 return
-            if target.attempt >= last or not self._tries_again(attempted.verdict):
+            if target.attempt >= last or attempted.hopeless or not self._tries_again(attempted.verdict):
                 self._close(step, target, attempted.verdict, attempted)
                 return
             if not await self._wait_for_next(step, target, attempted):
@@ -173,11 +189,22 @@ class StepRunner:
         return False
 
     async def _attempt(
-        self, step: StepState, target: TargetState, invocation: Invocation, limit: float
+        self,
+        step: StepState,
+        target: TargetState,
+        inputs: dict[str, Any],
+        invocation: Invocation | None,
+        limit: float,
     ) -> Attempted | None:
-        """Return what the attempt gave; None when the lease was lost meanwhile and nothing is to be written."""
+        """Return what the attempt gave; None when the lease was lost meanwhile and nothing is to be written.
+
+        Without an invocation, one is made of the inputs with the secrets that they name.
+        """
         stop = self._control.begin()
         try:
+            if invocation is None:
+                invocation = await self._secrets.invocation_for(step, target, inputs, limit, stop)
+            invocation = await self._secrets.masking(invocation, stop)
             attempted = await attempt(
                 step,
                 target,
@@ -190,7 +217,10 @@ class StepRunner:
                 room=self._ledger.room,
             )
         except Refusal as refusal:
-            attempted = Attempted(Verdict(S.FAILED, refusal.code, str(refusal)), None, None, {})
+            verdict = Verdict(S.FAILED, refusal.code, str(refusal))
+            attempted = Attempted(verdict, None, None, {}, hopeless=refusal.hopeless)
+        except Stopped:
+            attempted = never_started(step, stop, limit)
         except WardenLost:
             self._control.stop("lease_lost")
             raise

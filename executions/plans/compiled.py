@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from executions.plans.secret_values import SecretReference
 from executions.plans.vocabulary import OnFailure
@@ -79,6 +79,11 @@ class StoredStep(TypedDict):
     not_checked: list[str]
 
 
+class StoredReference(TypedDict):
+    path: str
+    key: str | None
+
+
 class StoredPlan(TypedDict):
     """The plan as it is stored and shown. `not_checked` lists, as sentences, what nobody evaluates.
 
@@ -96,6 +101,7 @@ class StoredPlan(TypedDict):
     safety_checks: list[object]
     observability: dict[str, object]
     not_checked: list[str]
+    secrets: NotRequired[list[StoredReference]]  # every secret that it names, where it names any
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,6 +145,9 @@ def _assemble(
     refs: set[SecretReference] = set()
     for draft in drafts:
         refs |= draft.secret_refs
+    named = tuple(sorted(refs, key=lambda ref: (ref.path, ref.key or "")))
+    if named:
+        document["secrets"] = [{"path": ref.path, "key": ref.key} for ref in named]
     environments = {asset.environment for asset in assets.values()} | (
         {about.environment} if about.environment else set()
     )
@@ -164,7 +167,7 @@ def _assemble(
             criticalities=tuple(sorted({asset.criticality for asset in assets.values()})),
             target_count=len(assets),
         ),
-        secret_refs=tuple(sorted(refs, key=lambda ref: (ref.path, ref.key or ""))),
+        secret_refs=named,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,9 @@ def check_inputs(
         problems.add(Code.PLAINTEXT_SECRET, f"{path}{where}", f"It holds {what} in clear.", HOW_TO_FIX)
     for where, value in _leaves(inputs):
         if isinstance(value, Mapping):
-            if not _take_reference(value, f"{path}{where}", secret_refs, problems):
+            if not _take_reference(value, f"{path}{where}", secret_refs, problems) or not _may_be_secret(
+                tool, where, path, problems
+            ):
                 faulty.append(f"{path}{where}")
         elif found := placeholder_in(value):
             faulty.append(f"{path}{where}")
@@ -97,6 +100,26 @@ def _take_reference(
         )
         return False
     return True
+
+
+def _may_be_secret(tool: Tool, where: str, path: str, problems: Problems) -> bool:
+    """Whether a secret can stand in this input. On a command line every user of the machine could read it."""
+    parameter = tool.parameter(_first_name(where))
+    if parameter is None or not parameter.in_argv:
+        return True  # an input that is not there, or that takes no text, is told of by the tool
+    ways = tool.ways_for_secrets()
+    problems.add(
+        Code.INVALID_INPUT,
+        f"{path}{where}",
+        f"{shown(parameter.name)} becomes part of a command line, which every user of the machine can read.",
+        f"Give the secret through {' or '.join(ways)}." if ways else "Use a tool that takes it by standard input.",
+    )
+    return False
+
+
+def _first_name(where: str) -> str:
+    """The input in a path such as `.argv[2]` or `.headers.Authorization`."""
+    return re.split(r"[.\[]", where[1:], maxsplit=1)[0]
 
 
 def _leaves(value: object, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -26,6 +26,7 @@ def preview(document: object, *, by: User) -> dict[str, Any]:
     errors: list[dict[str, Any]] = []
     try:
         planning.check_rights(plan)
+        planning.secrets.check(plan)
     except Refused as refused:
         errors = refused.problems()
     return {
@@ -49,7 +50,7 @@ def preview(document: object, *, by: User) -> dict[str, Any]:
             for use in plan.targets.values()
         ],
         "permissions": _permissions(plan, planning),
-        "secrets": [{"path": reference.path, "key": reference.key} for reference in plan.secret_refs],
+        "secrets": _secrets(plan, planning),
         "steps": _steps(plan, decision),
         "not_checked": plan.document["not_checked"],
     }
@@ -64,6 +65,17 @@ def _permissions(plan: CompiledPlan, planning: Planning) -> list[dict[str, Any]]
         }
         for use in plan.targets.values()
     ]
+
+
+def _secrets(plan: CompiledPlan, planning: Planning) -> list[dict[str, Any]]:
+    """Each secret with its state; whoever may not submit is not told which secrets there are."""
+    if plan.secret_refs and planning.may_submit:
+        planning.secrets.learn([plan])
+        return [
+            {"path": reference.path, "key": reference.key, "state": planning.secrets.state_of(reference.path)}
+            for reference in plan.secret_refs
+        ]
+    return [{"path": reference.path, "key": reference.key, "state": "unknown"} for reference in plan.secret_refs]
 
 
 def _steps(plan: CompiledPlan, decision: Decision) -> list[dict[str, Any]]:

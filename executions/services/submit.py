@@ -13,7 +13,8 @@ from django.db import connection
 
 from executions.inventory import TenantInventory
 from executions.models import Asset
-from executions.plans import CompiledPlan, PlanLimits, PlanRefused, Problem, compile_plan
+from executions.plans import CompiledPlan, PlanLimits, PlanRefused, compile_plan
+from executions.services.plan_secrets import PlanSecrets
 from executions.services.policy import Decision, decide
 from executions.services.refusals import Refused, forbidden
 from executions.states import ExecutionStatus
@@ -62,6 +63,7 @@ class Planning:
     limits: PlanLimits = field(init=False)
     inventory: TenantInventory = field(init=False)
     policies: dict[tuple[str, str], Limits] = field(init=False)
+    secrets: PlanSecrets = field(init=False)
     _permitted: dict[str, dict[int, bool]] = field(default_factory=dict)
     _may_submit: bool | None = None
 
@@ -69,13 +71,12 @@ class Planning:
         self.limits = PlanLimits(max_targets=settings.MAX_TARGETS)
         self.inventory = TenantInventory(self.by.tenant_id)
         self.policies = policies()
+        self.secrets = PlanSecrets(self.by)
 
     def compile(self, document: object) -> CompiledPlan:
         """Raises Refused with every problem of the plan."""
         try:
-            plan = compile_plan(document, inventory=self.inventory, catalog=get_catalog(), limits=self.limits)
-            _refuse_secrets(plan)
-            return plan
+            return compile_plan(document, inventory=self.inventory, catalog=get_catalog(), limits=self.limits)
         except PlanRefused as refused:
             errors = [problem.as_dict() for problem in refused.problems]
             count = f"{len(errors)} problems" if len(errors) > 1 else "a problem"
@@ -126,20 +127,6 @@ class Planning:
                     f"Ask an administrator for execute_{action_class} on them, or leave them out of the plan.",
                     errors,
                 )
-
-
-def _refuse_secrets(plan: CompiledPlan) -> None:
-    """A secret that cannot be fetched is never replaced by anything else: the plan is refused. Raises PlanRefused."""
-    if plan.secret_refs:
-        raise PlanRefused(
-            Problem(
-                "secret_unavailable",
-                "steps",
-                f"The secret {reference.path} cannot be fetched: this installation has no secret store.",
-                "Leave the reference out; the target's own configuration has to hold the secret.",
-            )
-            for reference in plan.secret_refs
-        )
 
 
 def _missing_right(plan: CompiledPlan, asset_id: int, action_class: str) -> dict[str, Any]:
@@ -198,6 +185,7 @@ def submit_many(submissions: Sequence[Submission], *, by: User) -> list[Accepted
         except Refused as refused:
             answers[number] = refused
     planning.learn_rights(list(plans.values()))
+    planning.secrets.learn(list(plans.values()))
     requests: list[dict[str, Any]] = []
     for number, plan in plans.items():
         try:
@@ -213,6 +201,7 @@ def _request(number: int, submission: Submission, plan: CompiledPlan, planning: 
     """Return one request in the shape of executions/sql/intake.sql. Raises Refused."""
     by = planning.by
     planning.check_rights(plan)
+    planning.secrets.check(plan)
     decision = decide(plan, planning.policies)
     return {
         "n": number,

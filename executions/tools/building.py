@@ -70,7 +70,14 @@ def _shared_references(spec: ToolSpec) -> set[str]:
     if spec.by_action:
         names.add(spec.by_action.by)
     if spec.http:
-        named = (spec.http.url, spec.http.headers, spec.http.expect_status, *spec.http.body)
+        named = (
+            spec.http.url,
+            spec.http.query,
+            spec.http.auth,
+            spec.http.headers,
+            spec.http.expect_status,
+            *spec.http.body,
+        )
         names |= {name for name in named if name}
         if spec.http.method in spec.parameters:
             names.add(spec.http.method)

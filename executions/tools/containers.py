@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from executions.tools.problems import Unfit
-from executions.tools.values import Check, has_template, is_secret_reference, plain_text
+from executions.tools.values import Check, has_template, is_secret_reference, plain_text, text_check
 
 _MAX_LIST_BYTES = 1_000_000  # half of what Linux lets argv and environment have together by default
 _MAX_DEPTH = 50
@@ -77,6 +77,25 @@ def _at(path: str, item: Check, entry: Any, final: bool) -> Any:
     except Unfit as unfit:
         unfit.path = path + unfit.path
         raise
+
+
+_ENTRIES_OF_AUTH = {"bearer": ("token",), "basic": ("username", "password")}
+_HEADER_TEXT = text_check(pattern=r"[^\r\n\0]+", pattern_says="Give text of one line.", min_length=1, max_length=32_000)
+
+
+def auth_check(value: Any, final: bool) -> Any:
+    """`{"type": "bearer", "token": ...}` or `{"type": "basic", "username": ..., "password": ...}`."""
+    kind = value.get("type") if type(value) is dict else None
+    entries = _ENTRIES_OF_AUTH.get(kind) if isinstance(kind, str) else None
+    how_to_fix = "Write {type: bearer, token: ...} or {type: basic, username: ..., password: ...}."
+    if entries is None:
+        raise Unfit("does not say who asks", how_to_fix)
+    if value.keys() != {"type", *entries}:
+        raise Unfit(f"must have {' and '.join(entries)} beside its type, and nothing else", how_to_fix)
+    checked = {name: _at(f".{name}", _HEADER_TEXT, value[name], final) for name in entries}
+    if final and ":" in checked.get("username", ""):
+        raise Unfit("has a colon, which no user name of basic can have", "Correct the user name.", ".username")
+    return {"type": kind, **checked}
 
 
 def json_check(max_length: int) -> Check:

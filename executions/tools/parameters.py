@@ -21,7 +21,7 @@ _LONGEST_BODY = 5_000_000
 class Parameter:
     """One parameter of a tool.
 
-    type         string, integer, number, boolean, list, mapping, path, duration, url, host or json
+    type         string, integer, number, boolean, list, mapping, path, duration, url, host, json or auth
     default      in normal form; None: absent
     fixed        decides which of the tool's actions is meant: neither a template nor a secret can stand there
     in_argv      its value becomes part of a command line, which other users of the target can see
@@ -46,7 +46,7 @@ class Parameter:
     @property
     def can_be_secret(self) -> bool:
         """True when a secret reference can stand in it and its value stays out of command lines."""
-        holds_text = self.type in ("string", "mapping", "json", "url") and not self.enum
+        holds_text = self.type in ("string", "mapping", "json", "url", "auth") and not self.enum
         return holds_text and not self.in_argv and not self.fixed
 
 
@@ -148,6 +148,7 @@ def _check(spec: ParameterSpec, fixed: bool) -> Check:
         "path": values.path_check,
         "host": values.host_check,
         "url": values.url_check,
+        "auth": containers.auth_check,
     }[kind]
 
 

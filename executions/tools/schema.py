@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, Stri
 ActionClass = Literal["read", "modify", "deploy"]
 ConnectorKind = Literal["none", "command", "http", "inventory"]
 ParameterType = Literal[
-    "string", "integer", "number", "boolean", "list", "mapping", "path", "duration", "url", "host", "json"
+    "string", "integer", "number", "boolean", "list", "mapping", "path", "duration", "url", "host", "json", "auth"
 ]
 Seconds = Annotated[StrictInt | StrictFloat, Field(ge=0, le=30 * 86_400)]
 Scalar = StrictStr | StrictInt | StrictFloat | StrictBool
@@ -61,6 +61,8 @@ class HttpSpec(FileModel):
 
     method: StrictStr
     url: Name
+    query: Name | None = None
+    auth: Name | None = None
     headers: Name | None = None
     body: list[Name] = []
     expect_status: Name | None = None

@@ -154,7 +154,7 @@ class Tool:
         arguments = behaviour.render(given) if behaviour.render else []
         if secret_values:
             self._refuse_visible_secrets(given, arguments, secret_values)
-        request: HttpRequest | None = build_request(self.http, given) if self.http else None
+        request = self._request(given)
         return Invocation(
             argv=(*behaviour.argv_prefix, *arguments),
             stdin=self._stdin(behaviour, given),
@@ -166,6 +166,14 @@ class Tool:
             idempotent=behaviour.idempotent,
             secret_values=secret_values,
         )
+
+    def _request(self, given: Mapping[str, Any]) -> HttpRequest | None:
+        if self.http is None:
+            return None
+        try:
+            return build_request(self.http, given)
+        except Unfit as unfit:
+            raise InvalidInput(self.name, [InputProblem(unfit.path, unfit.message, unfit.how_to_fix)]) from None
 
     def _stdin(self, behaviour: Behaviour, given: Mapping[str, Any]) -> bytes | None:
         if self.connector == "inventory":
@@ -265,6 +273,11 @@ class Tool:
         choices = f" ({', '.join(parameter.enum)})" if parameter.enum else ""
         return InputProblem(name, "is missing", f"Give {name}{choices}: {parameter.description}")
 
+    def ways_for_secrets(self) -> list[str]:
+        """The inputs that reach a command without standing on its command line."""
+        ways = (self.environment, *(behaviour.stdin for behaviour in self.behaviours.values()))
+        return list(dict.fromkeys(name for name in ways if name))
+
     def takes(self) -> str:
         """A sentence that names every parameter with its other names."""
         if not self.parameters:
@@ -283,7 +296,7 @@ class Tool:
             long = len(secret) >= _SHORTEST_SEARCHED_SECRET
             if secret and any(secret == argument or (long and secret in argument) for argument in arguments):
                 where = sorted(name for name in given if self.parameters[name].in_argv)
-                ways = [name for name in (self.environment, *(b.stdin for b in self.behaviours.values())) if name]
-                how = f"Give it through {' or '.join(dict.fromkeys(ways))}." if ways else "Use another tool for it."
+                ways = self.ways_for_secrets()
+                how = f"Give it through {' or '.join(ways)}." if ways else "Use another tool for it."
                 problem = InputProblem(", ".join(where), "would show a secret on a command line", how)
                 raise InvalidInput(self.name, [problem])

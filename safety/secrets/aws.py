@@ -51,6 +51,13 @@ class AwsStore:
         # A session of its own: the default one is shared with whoever else uses boto3, and is not made for threads.
         self._client = boto3.session.Session().client("secretsmanager", region_name=region, config=config)
 
+    def keep_ready(self) -> None:
+        """boto3 renews its credentials when they are needed."""
+
+    def missing(self, tenant: Tenant, paths: Iterable[str]) -> None:
+        """A web process need not reach AWS: the worker finds out."""
+        return None
+
     def read(self, tenant: Tenant, paths: Iterable[str]) -> dict[str, StoredSecret | SecretUnavailable]:
         return read_each(lambda path: self._read(tenant, path), paths)
 

@@ -81,10 +81,13 @@ class EmbeddedStore:
     def paths(self, tenant: Tenant) -> list[str]:
         return list(Secret.objects.filter(tenant_id=tenant.pk).order_by("path").values_list("path", flat=True))
 
-    def missing(self, tenant_id: int, paths: Iterable[str]) -> set[str]:
-        """Return those of the paths at which there is nothing, without decrypting anything. One query."""
+    def keep_ready(self) -> None:
+        """The database is there, or nothing is."""
+
+    def missing(self, tenant: Tenant, paths: Iterable[str]) -> set[str]:
+        """Without decrypting anything. One query."""
         wanted = set(paths)
-        there = Secret.objects.filter(tenant_id=tenant_id, path__in=wanted)
+        there = Secret.objects.filter(tenant_id=tenant.pk, path__in=wanted)
         return wanted - set(there.values_list("path", flat=True))
 
     def reseal(self, *, dry_run: bool = False) -> Rotation:

@@ -89,6 +89,14 @@ class SecretStore(Protocol):
 
     name: str
 
+    def keep_ready(self) -> None:
+        """Begin what has to go on in the background of a worker so that reading is quick."""
+        ...
+
+    def missing(self, tenant: Tenant, paths: Iterable[str]) -> set[str] | None:
+        """Return those of the paths at which there is surely nothing; None when only reading would tell."""
+        ...
+
     def read(self, tenant: Tenant, paths: Iterable[str]) -> dict[str, StoredSecret | SecretUnavailable]:
         """Return what is at each of the paths, or why it cannot be had."""
         ...

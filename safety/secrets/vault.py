@@ -33,9 +33,13 @@ class VaultStore:
         self._session = VaultSession(settings)
         self._own = threading.local()
 
-    def keep_signed_in(self) -> None:
+    def keep_ready(self) -> None:
         """Begin to renew the token in the background, also while no secret is asked for."""
         self._session.keep_signed_in()
+
+    def missing(self, tenant: Tenant, paths: Iterable[str]) -> None:
+        """A web process need not reach Vault: the worker finds out."""
+        return None
 
     def read(self, tenant: Tenant, paths: Iterable[str]) -> dict[str, StoredSecret | SecretUnavailable]:
         return read_each(lambda path: self._read(tenant, path), paths)

@@ -36,6 +36,7 @@ class VaultSession:
         self._renewable = False
         self._life_seconds = 0.0  # 0: it never ends
         self._since = 0.0
+        self._is_told = False
         self._keeper: threading.Thread | None = None
 
     def client(self) -> hvac.Client:
@@ -137,8 +138,11 @@ class VaultSession:
                 elif time.monotonic() >= self._due_at():
                     self._renew_token(client)
             except SecretUnavailable as trouble:
-                log.warning("The token of Vault could not be renewed: %s", trouble)
+                if not self._is_told:
+                    log.warning("The token of Vault could not be renewed: %s", trouble)
+                self._is_told = True  # once, not every few seconds
                 return LOOK_AGAIN_SECONDS
+            self._is_told = False
             if not self._life_seconds:
                 return 3600.0
             return max(0.1, self._due_at() - time.monotonic())

@@ -12,6 +12,7 @@ from django.db import connection
 from executions.api.bodies import submission_of
 from executions.services import Refused, Submission, preview, submit
 from safety.models import User
+from safety.secrets.keeping import store_secret
 from tests.docs.pages import NAMES, blocks, text_of
 from tests.executions.plans.compiling import compiled
 
@@ -53,8 +54,8 @@ def test_every_query_shown_runs_and_changes_nothing(page: str, sql: str) -> None
 
 
 @pytest.mark.django_db
-def test_a_plan_with_a_secret_is_previewed_and_refused() -> None:
-    """docs/decisions/0010."""
+def test_a_plan_with_a_secret_is_taken_once_the_secret_is_there() -> None:
+    """docs/how-to/use-secrets.md."""
     admin = User.objects.create_superuser("root-of-docs", password="only-for-this-test-1")
     headers = {"Authorization": {"type": "secret", "path": "web/token"}}
     inputs = {"method": "GET", "url": "https://example.com/", "headers": headers}
@@ -63,3 +64,9 @@ def test_a_plan_with_a_secret_is_previewed_and_refused() -> None:
     with pytest.raises(Refused) as refused:
         submit(Submission(plan), by=admin)
     assert [error["code"] for error in refused.value.problems()] == ["secret_unavailable"]
+    assert preview(plan, by=admin)["secrets"] == [{"path": "web/token", "key": None, "state": "missing"}]
+    store_secret(admin.tenant, "web/token", "only-for-this-test", by=admin)
+    shown = preview(plan, by=admin)
+    assert (shown["acceptable"], shown["secrets"][0]["state"]) == (True, "present")
+    assert submit(Submission(plan), by=admin).status == "queued"
+    assert "only-for-this-test" not in json.dumps(shown)

@@ -13,6 +13,8 @@ from django_q.brokers import get_broker
 from django_q.models import OrmQ, Task
 from django_q.tasks import async_task
 
+from safety.models import Tenant
+from safety.secrets.keeping import store_secret
 from tests.executions.engine.conftest import Workers, assert_nothing_left_behind, ended, printed, shell
 from tests.installations import PROJECT, refused, wait_until
 
@@ -28,11 +30,16 @@ def bare(process_environment: dict[str, str]) -> dict[str, str]:
 
 
 def test_a_worker_needs_nothing_but_the_databases_url(workers: Workers, begin: Begin, bare: dict[str, str]) -> None:
+    store_secret(Tenant.objects.get(name="default"), "db", "x", by=None)
     workers.environment = bare
     workers.start()
     execution_id = begin(shell("one", "echo it runs"))
     assert ended(execution_id).status == "succeeded"
     assert printed(execution_id, "one") == "it runs\n"
+    # But for secrets of the embedded store: then it says what it lacks.
+    inputs = {"argv": ["cat"], "stdin": {"type": "secret", "path": "db"}}
+    with_secret = begin({"id": "one", "tool": "command", "inputs": inputs, "targets": ["localhost"]})
+    assert "FIELD_ENCRYPTION_KEYS" in ended(with_secret).status_reason
     assert workers.stop() == 0
     assert_nothing_left_behind()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from executions.plans import SecretReference
 from executions.plans.secret_values import is_secret_key, secret_in_text, secrets_in
 from tests.executions.plans.compiling import compiled, refused, say, step, told
 
+SECRET = {"type": "secret", "path": "db/orders"}
 WORDS_THAT_MEAN_NOTHING_SECRET = frozenset(
     {"yes", "no", "true", "false", "none", "null", "on", "off", "required", "optional", "prompt"}
 )
@@ -192,3 +195,26 @@ def test_no_password_is_accepted_by_value(password: str) -> None:
     assert [path for path, _ in secrets_in({"password": password})] == [".password"]
     assert secret_in_text(f"curl -u admin:{password} http://a.b")
     assert secret_in_text(f"postgres://admin:{password}@db/x")
+
+
+@pytest.mark.parametrize(
+    ("step_of", "path", "way"),
+    [
+        ({"tool": "command", "inputs": {"argv": ["mysql", "-p", SECRET]}}, "inputs.argv[2]", "environment or stdin"),
+        ({"tool": "shell", "inputs": {"command": SECRET}}, "inputs.command", "environment or stdin"),
+        ({"tool": "ps", "inputs": {"pattern": SECRET}}, "inputs.pattern", "Use a tool"),
+    ],
+)
+def test_a_reference_that_would_end_on_a_command_line_is_refused_with_the_way_out(
+    step_of: dict[str, Any], path: str, way: str
+) -> None:
+    [problem] = [one for one in refused([step(**step_of)]) if one.code == "invalid_input"]
+    assert problem.path == f"steps[0].{path}"
+    assert "every user of the machine can read" in problem.message
+    assert way in problem.how_to_fix
+
+
+def test_a_plan_lists_the_secrets_that_it_names() -> None:
+    plan = compiled([request(headers={"X-Key": SECRET}), step()])
+    assert plan.document["secrets"] == [{"path": "db/orders", "key": None}]
+    assert "secrets" not in compiled([step()]).document

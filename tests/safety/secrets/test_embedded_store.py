@@ -75,7 +75,7 @@ def test_another_tenants_secret_is_not_there(tenant: Tenant) -> None:
     with pytest.raises(SecretUnavailable, match="no secret"):
         value_in(store, tenant, "db/orders")
     assert store.paths(tenant) == []
-    assert store.missing(tenant.pk, ["db/orders"]) == {"db/orders"}
+    assert store.missing(tenant, ["db/orders"]) == {"db/orders"}
     assert not store.delete(tenant, "db/orders")
     assert value_in(store, other, "db/orders") == "theirs"
 
@@ -122,7 +122,7 @@ def test_a_process_without_keys_says_what_to_set(tenant: Tenant) -> None:
     assert "FIELD_ENCRYPTION_KEYS" in refused.value.how_to_fix
     with pytest.raises(SecretUnavailable, match="no key"):
         without.write(tenant, "b", "value")
-    assert without.missing(tenant.pk, ["a", "b"]) == {"b"}
+    assert without.missing(tenant, ["a", "b"]) == {"b"}
 
 
 def test_after_a_rotation_the_old_key_is_not_needed_any_more(tenant: Tenant) -> None:

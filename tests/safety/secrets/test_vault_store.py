@@ -167,7 +167,7 @@ def test_a_lease_is_renewed_before_it_ends_also_while_nothing_is_asked_for(
     vault.put(PLACE, {"value": "x"})
     vault.behaviour.ttl_seconds = 0.9
     store = VaultStore(settings_for(vault))
-    store.keep_signed_in()
+    store.keep_ready()
     wait_until(lambda: vault.count(RENEW) >= 3, seconds=20, what="a third renewal")
     assert value_in(store) == "x"
     assert vault.count(LOGIN) == 1
@@ -179,7 +179,7 @@ def test_a_token_at_its_largest_age_is_replaced_before_it_ends(
     monkeypatch.setattr(vault_session, "SHORTEST_LIFE_SECONDS", 0.5)
     vault.behaviour.ttl_seconds = vault.behaviour.largest_age_seconds = 0.9
     store = VaultStore(settings_for(vault))
-    store.keep_signed_in()
+    store.keep_ready()
     wait_until(lambda: vault.count(LOGIN) >= 2, seconds=20, what="a second sign-in")
     assert vault.count(RENEW) >= 1
 

@@ -1,0 +1,228 @@
+"""Secrets in a worker: fetched in a thread just before a step, given to it alone, and forgotten when it is over.
+
+What stays until the execution ends are the values as such, so that its output can be masked; they are never written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import psycopg
+from django.db import DatabaseError
+
+from executions.connectors.base import Invocation, Stop
+from executions.engine.asking import ask_django
+from executions.engine.attempt import Refusal, invocation_of
+from executions.engine.state import ExecutionState, StepState, TargetState
+from executions.plans.secret_references import references_in, with_values
+from executions.plans.secret_values import SecretReference
+from executions.states import StepStatus
+from safety.secrets import SecretUnavailable, StoredSecret
+from safety.secrets.releasing import Answers, Wanted, release
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+READERS = 2  # one reads while the other's wishes gather, as the ledger does
+MOST_AT_ONCE = 200
+PATIENCE_SECONDS = 30.0  # for a store that is down; nothing ran, so asking again is safe whatever the step does
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 8.0
+
+
+class SecretDesk:
+    """One for each worker process. Event loop's thread only; what it asks, it asks in threads of its own."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(READERS, "secrets")
+        self._waiting: list[tuple[Wanted, asyncio.Future[Answers]]] = []
+        self._readers: set[asyncio.Task[None]] = set()
+
+    async def read(self, wanted: Wanted) -> Answers:
+        """Return what was released, or why not, for each path. Wishes of many executions are one question."""
+        future: asyncio.Future[Answers] = asyncio.get_running_loop().create_future()
+        self._waiting.append((wanted, future))
+        if len(self._readers) < READERS:
+            reader = asyncio.create_task(self._serve())
+            self._readers.add(reader)
+            reader.add_done_callback(self._readers.discard)
+        return await future
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            batch, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
+            wishes = [wanted for wanted, _ in batch]
+            try:
+                answers = await loop.run_in_executor(self._pool, _release, wishes)
+            except Exception as error:
+                for _, future in batch:
+                    if not future.done():
+                        future.set_exception(error)
+                continue
+            for (_, future), answer in zip(batch, answers, strict=True):
+                if not future.done():
+                    future.set_result(answer)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _release(wanted: Sequence[Wanted]) -> list[Answers]:
+    """In a thread: a database that cannot be asked is trouble that passes, for every one of them."""
+    try:
+        return ask_django(lambda: release(wanted))
+    except (psycopg.Error, DatabaseError) as error:
+        log.warning("Secrets could not be released: %s", type(error).__name__)
+        return [
+            {
+                path: SecretUnavailable(
+                    path,
+                    f"The secret {path} cannot be released: the database does not answer.",
+                    "Wait until it does; the step can then be retried.",
+                    transient=True,
+                )
+                for path in one.paths
+            }
+            for one in wanted
+        ]
+
+
+class Stopped(Exception):
+    """The engine asked to stop before the secrets were there. Nothing ran."""
+
+
+class RunSecrets:
+    """The secrets of one execution under one lease. `values` are all that were fetched for it so far."""
+
+    __slots__ = ("_desk", "_earlier", "_held", "_locks", "_state", "values")
+
+    def __init__(self, state: ExecutionState, desk: SecretDesk) -> None:
+        self._state = state
+        self._desk = desk
+        self._held: dict[int, dict[str, StoredSecret]] = {}
+        self._locks: dict[int, asyncio.Lock] = {}
+        self._earlier = [step for step in state.steps if _has_begun(step)] if state.names_secrets else []
+        self.values: tuple[str, ...] = ()
+
+    async def invocation_for(
+        self, step: StepState, target: TargetState, inputs: Mapping[str, Any], limit: float, stop: Stop
+    ) -> Invocation:
+        """Fill secrets into rendered inputs and prepare them. Raises Refusal, or Stopped when asked to stop meanwhile.
+
+        The targets of a step share what was read once; another attempt reads again, since a value that was refused
+        on the target may have been replaced.
+        """
+        references = references_in(inputs)
+        stored = await _unless_stopped(self._stored_for(step, references, limit, again=target.attempt > 1), stop)
+        values = _values_of(references, stored)
+        self._learn(values.values())
+        return invocation_of(step, with_values(inputs, values), limit, tuple(values.values()))
+
+    async def masking(self, invocation: Invocation, stop: Stop) -> Invocation:
+        """Return the invocation with every value to be hidden in what it prints. Raises Stopped."""
+        if self._earlier:
+            await _unless_stopped(self._learn_earlier(), stop)
+        return replace(invocation, secret_values=self.values) if self.values else invocation
+
+    def forget(self, step: StepState) -> None:
+        """The step is over: nothing of what was read for it is kept."""
+        self._held.pop(step.id, None)
+        self._locks.pop(step.id, None)
+
+    async def _stored_for(
+        self, step: StepState, references: frozenset[SecretReference], limit: float, *, again: bool
+    ) -> dict[str, StoredSecret]:
+        paths = frozenset(reference.path for reference in references)
+        async with self._locks.setdefault(step.id, asyncio.Lock()):
+            held = self._held.get(step.id)
+            if held is None or again or not paths <= held.keys():
+                held = self._held[step.id] = await self._read(step, paths, limit)
+            return held
+
+    async def _read(self, step: StepState, paths: frozenset[str], limit: float) -> dict[str, StoredSecret]:
+        """Ask until all are there. A store that is down is asked again for half a minute, but no longer than the step
+        may take. Raises Refusal."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + min(limit, PATIENCE_SECONDS)
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            answers = await self._desk.read(self._wanted(step, paths))
+            trouble = _gravest(answers)
+            if trouble is None:
+                return {path: answer for path, answer in answers.items() if isinstance(answer, StoredSecret)}
+            if not trouble.transient or loop.time() + pause > until:
+                raise Refusal(trouble.code, str(trouble), hopeless=not trouble.transient)
+            await asyncio.sleep(pause * random.uniform(0.7, 1.0))
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+    async def _learn_earlier(self) -> None:
+        """After a lost worker: read what earlier steps used once more, so that later output is masked as theirs was.
+
+        A value that has been replaced since, or cannot be had, cannot be hidden; no step needs it, so nothing waits.
+        """
+        earlier, self._earlier = self._earlier, []
+        for step in earlier:
+            references = references_in(step.planned["inputs"])
+            if not references:
+                continue
+            wanted = self._wanted(step, frozenset(reference.path for reference in references), "masking")
+            answers = await self._desk.read(wanted)
+            for reference in references:
+                answer = answers[reference.path]
+                if isinstance(answer, StoredSecret):
+                    try:
+                        self._learn([answer.value(reference.key)])
+                    except SecretUnavailable:
+                        continue
+
+    def _wanted(self, step: StepState, paths: frozenset[str], purpose: str = "step") -> Wanted:
+        state = self._state
+        return Wanted(state.tenant_id, state.actor_id, state.id, step.key, paths, purpose)
+
+    def _learn(self, values: Any) -> None:
+        self.values = tuple(dict.fromkeys([*self.values, *values]))
+
+
+def _has_begun(step: StepState) -> bool:
+    return step.status != StepStatus.PENDING or any(target.attempt for target in step.targets)
+
+
+def _gravest(answers: Answers) -> SecretUnavailable | None:
+    """Return a trouble that does not pass before one that does: waiting for the second would be in vain."""
+    troubles = [answer for answer in answers.values() if isinstance(answer, SecretUnavailable)]
+    return min(troubles, key=lambda trouble: trouble.transient, default=None)
+
+
+def _values_of(
+    references: frozenset[SecretReference], stored: Mapping[str, StoredSecret]
+) -> dict[SecretReference, str]:
+    try:
+        return {reference: stored[reference.path].value(reference.key) for reference in sorted(references, key=_order)}
+    except SecretUnavailable as trouble:
+        raise Refusal(trouble.code, str(trouble), hopeless=True) from None
+
+
+def _order(reference: SecretReference) -> tuple[str, str]:
+    return reference.path, reference.key or ""
+
+
+async def _unless_stopped(work: Coroutine[Any, Any, T], stop: Stop) -> T:
+    """Return what `work` gives, or raise Stopped as soon as the engine asks to stop."""
+    working = asyncio.ensure_future(work)
+    asked = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({working, asked}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise Stopped
+    finally:
+        asked.cancel()
+        working.cancel()
