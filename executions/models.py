@@ -14,6 +14,8 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
+from executions.approval_models import Approval as Approval
+from executions.approval_models import PendingApproval as PendingApproval
 from executions.states import FINAL_EXECUTION, ExecutionStatus, StepStatus
 from safety import rbac
 from safety.models import ActionClass, SlaClass, Tenant, User
@@ -123,6 +125,9 @@ class Execution(models.Model):
     status_reason = models.TextField(blank=True, db_default="", help_text="Why it is in this state, in one sentence.")
     error_code = models.CharField(max_length=60, blank=True, db_default="")
     plan_hash = models.CharField(max_length=64)
+    targets_hash = models.CharField(
+        max_length=64, blank=True, db_default="", help_text="Of the machines as approvers are shown them."
+    )
     action_class = models.CharField(max_length=10, choices=ActionClass)
     sla_class = models.CharField(max_length=10, choices=SlaClass)
     approval_level = models.PositiveSmallIntegerField()
@@ -278,20 +283,3 @@ class OutputChunk(models.Model):
 
     def __str__(self) -> str:
         return f"{self.stream} ({self.seq})"
-
-
-class Approval(models.Model):
-    """One person's decision on one execution, bound to the hash of the plan that was shown."""
-
-    execution = models.ForeignKey(Execution, on_delete=models.CASCADE, related_name="approvals")
-    by = models.ForeignKey(User, on_delete=models.PROTECT)
-    plan_hash = models.CharField(max_length=64)
-    approved = models.BooleanField()
-    comment = models.TextField(blank=True)
-    decided_at = models.DateTimeField(db_default=Now())
-
-    class Meta:
-        constraints = (models.UniqueConstraint(fields=["execution", "by"], name="one_decision_per_approver"),)
-
-    def __str__(self) -> str:
-        return f"{'approved' if self.approved else 'rejected'} by {self.by}"

@@ -55,6 +55,8 @@ EXECUTION_MOVES: dict[tuple[str, str], str] = {
     (E.QUEUED, E.FAILED): "execution.failed",
     (E.RUNNING, E.CANCELLING): "execution.cancelling",
     (E.RUNNING, E.QUEUED): "execution.returned",
+    (E.RUNNING, E.PENDING_APPROVAL): "execution.waiting_for_approval",  # of a step, before it begins
+    (E.RUNNING, E.CANCELLED): "execution.cancelled",  # its approval was void when the next worker took it
     (E.RUNNING, E.SUCCEEDED): "execution.succeeded",
     (E.RUNNING, E.FAILED): "execution.failed",
     (E.RUNNING, E.PARTIAL): "execution.partial",

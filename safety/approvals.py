@@ -11,11 +11,12 @@ from safety.models import ActionClass
 
 PRODUCTION = "production"
 CRITICAL = "critical"
+BY_STEP = 3  # from this level on, some steps need an approval of their own
 
 
 @dataclass(frozen=True, slots=True)
 class Risk:
-    """What the level depends on, taken from the compiled plan and the inventory.
+    """What the level depends on, taken from the plan as it is stored and the inventory as it was then.
 
     environments          of the targets, as the inventory has them
     declared_environment  what the plan calls itself: it can raise the level, never lower it
@@ -32,7 +33,7 @@ class Risk:
 
 
 def approval_level(risk: Risk) -> int:
-    """Return 0 (runs by itself), 1 (somebody confirms), 2 (an approver), or 3 (two approvers).
+    """Return 0 (runs by itself), 1 (somebody confirms), 2 (an approver), or 3 (two approvers, and one for some steps).
 
     Source of the levels: docs/reference/approvals.md.
     """
@@ -46,7 +47,7 @@ def _level(risk: Risk) -> int:
     if CRITICAL in risk.criticalities or risk.target_count > settings.APPROVAL_TARGETS:
         return 3
     # A plan without targets changes something that the inventory cannot vouch for: it is not development.
-    named = {*risk.environments, *([risk.declared_environment] if risk.declared_environment else [])}
+    named = _named(risk)
     if risk.environments and named <= set(settings.DEVELOPMENT_ENVIRONMENTS):
         return 0
     if risk.irreversible:
@@ -54,6 +55,41 @@ def _level(risk: Risk) -> int:
     return 2 if PRODUCTION in named or risk.changing_steps > 1 else 1
 
 
+def _named(risk: Risk) -> set[str]:
+    return {*risk.environments, *([risk.declared_environment] if risk.declared_environment else [])}
+
+
 def approvals_needed(level: int) -> int:
-    """Return how many people have to agree at this level."""
+    """Return how many people have to agree to the plan at this level."""
     return {0: 0, 1: 1, 2: 1, 3: 2}[level]
+
+
+def step_needs_approval(level: int, *, irreversible: bool, asks_for_approval: bool) -> bool:
+    """Whether a step of a plan at this level needs one more approval, of its own, before it begins.
+
+    At level 3 those that cannot be undone, and those for which the plan itself asks (requires_approval,
+    approval_points): decision 16.
+    """
+    return level >= BY_STEP and (irreversible or asks_for_approval)
+
+
+def reasons(risk: Risk) -> list[str]:
+    """Return in words what makes the plan as risky as it is, the gravest first; for those who are to approve it."""
+    said: list[str] = []
+    if risk.action_class == ActionClass.READ:
+        return ["it asks for approval"] if risk.asks_for_approval else []
+    if CRITICAL in risk.criticalities:
+        said.append("critical machine")
+    if risk.irreversible:
+        said.append("a step that cannot be undone")
+    if risk.target_count > settings.APPROVAL_TARGETS:
+        said.append(f"{risk.target_count:,} machines, more than {settings.APPROVAL_TARGETS}")
+    if PRODUCTION in _named(risk):
+        said.append("production" if PRODUCTION in risk.environments else "it calls itself production")
+    if not risk.environments:
+        said.append("no machine of the inventory: nobody vouches for where it goes")
+    if risk.changing_steps:
+        said.append("1 changing step" if risk.changing_steps == 1 else f"{risk.changing_steps} changing steps")
+    if risk.asks_for_approval:
+        said.append("the plan asks for approval")
+    return said

@@ -56,6 +56,7 @@ VIEW_ASSET_GROUP = ("view_assetgroup", "approve", *EXECUTE_PERMISSIONS.values())
 _LEVEL = {ActionClass.READ: 1, ActionClass.MODIFY: 2, ActionClass.DEPLOY: 3}
 _SQL = Path(__file__).parent / "sql"
 _EXECUTE_GRANTS = (_SQL / "execute_grants.sql").read_text()
+_APPROVERS = (_SQL / "approvers.sql").read_text()
 _SUBMITTERS = (_SQL / "submitters.sql").read_text()
 
 
@@ -228,22 +229,25 @@ def cancellable_executions(user: User | AnonymousUser) -> Q:
 
 
 def can_approve(user: User | AnonymousUser, execution: ExecutionRow) -> bool:
-    """Whether `user` may approve executions on these targets.
+    """Whether `user` may approve executions on these targets: the rule of `approvers_among`, for one.
+
+    Whether it is the user's own execution is another question, which the caller asks.
+    """
+    return isinstance(user, User) and bool(approvers_among([(user.pk, execution.pk)]))
+
+
+def approvers_among(pairs: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Return those of the (id of the user, id of the execution) pairs whose user may approve the execution. One query.
 
     An approver or admin may on everything of the tenant; somebody else when every target is in an asset group on which
-    `approve` was given. Whether it is the user's own execution is another question, which the caller asks.
+    `approve` was given; nobody who is inactive, and nothing of another tenant.
     """
-    if not isinstance(user, User) or not _same_tenant(user, execution):
-        return False
-    if has_role(user, Role.APPROVER) or _has_everywhere(user, ["approve"]):
-        return True
-    covered = _memberships().filter(
-        _granted(user, "assetgroup", ["approve"], "assetgroup_id"), asset_id=OuterRef("asset_id")
-    )
-    # A target whose asset is gone has no membership: not covered. Steps without a target have no name.
-    targets = apps.get_model("executions", "StepTarget").objects.filter(execution_id=execution.pk).exclude(name="")
-    answers = targets.annotate(is_covered=Exists(covered)).order_by().values_list("is_covered", flat=True).distinct()
-    return set(answers) == {True}
+    if not pairs:
+        return set()
+    users, executions = (list(column) for column in zip(*pairs, strict=True))
+    with connection.cursor() as cursor:
+        cursor.execute(_APPROVERS, {"users": users, "executions": executions})
+        return {(user_id, execution_id) for user_id, execution_id in cursor.fetchall()}
 
 
 def _same_tenant(user: User | AnonymousUser, execution: ExecutionRow) -> bool:

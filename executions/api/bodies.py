@@ -87,6 +87,9 @@ class BatchBody(BaseModel):
     )
 
 
+StepKey = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_storable)]
+
+
 class PreviewBody(SubmissionBody):
     """What would be submitted. Everything but the plan may be left out."""
 
@@ -106,6 +109,18 @@ class DecisionBody(BaseModel):
 
     comment: Reason = ""
     reason: Reason = ""
+    step: StepKey | None = Field(
+        None, description="What is decided on: a step that it waits before. Without it, whatever waits now."
+    )
+
+
+class WithdrawBody(BaseModel):
+    """Why an approval is taken back, and which."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_storable)]
+    step: StepKey | None = Field(None, description="The step whose approval it is. Without it, all that you gave.")
 
 
 class RetryBody(BaseModel):

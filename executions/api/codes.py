@@ -66,6 +66,14 @@ CODES: dict[str, Code] = {
         409, "The execution does not wait for an approval", "Read it again: somebody decided, or it expired."
     ),
     "already_decided": Code(409, "This person has already decided", "Nothing to do; each approver decides once."),
+    "targets_changed": Code(
+        409,
+        "Its machines are not what they were when it was submitted",
+        "Cancel it and submit the plan again: it is then shown, and approved, as it is now.",
+    ),
+    "nothing_to_withdraw": Code(
+        409, "You gave no approval that could be withdrawn", "Cancel the execution, or have that done."
+    ),
     "approval_expired": Code(409, "The time to decide has run out", "Submit the plan again."),
     "nothing_to_retry": Code(409, "Every step succeeded", "Retry with `from_start`, or submit the plan again."),
     "output_not_repeated": Code(409, "It takes the output of a step that is done", "Retry with `from_start`."),

@@ -8,13 +8,22 @@ from rest_framework.request import Request
 from executions import services
 from executions.api.answers import answer
 from executions.api.base import ApiView, caller
-from executions.api.bodies import DecisionBody, ReasonBody, ResolveBody, RetryBody
+from executions.api.bodies import DecisionBody, ReasonBody, ResolveBody, RetryBody, WithdrawBody
 from executions.api.detail import links
 from executions.api.reading import read_body
 from executions.api.schema import call
 from executions.api.shapes import AcceptedExecution, Status
 from executions.api.submissions import EXAMPLE_ACCEPTED, accepted_as_json
 from safety.scopes import Scope
+
+_OF_A_DECISION = (
+    "not_found",
+    "forbidden",
+    "self_approval",
+    "not_waiting_for_approval",
+    "already_decided",
+    "approval_expired",
+)
 
 
 def _status(execution_id: int, status: str) -> HttpResponse:
@@ -50,24 +59,20 @@ class ApproveView(ApiView):
         "Approve an execution",
         scope=Scope.APPROVE,
         tag="decisions",
-        description="The last approval that is needed puts it into the queue. Nobody approves what they asked for.",
+        description="The last approval that is needed puts it into the queue. Nobody approves what they asked for. At "
+        "level 3 it comes back before each step that cannot be undone, and waits for one more approval: name that "
+        "step, and nothing else is approved should it have gone on meanwhile.",
         takes=DecisionBody,
         gives=Status,
-        refuses=(
-            "not_found",
-            "forbidden",
-            "self_approval",
-            "not_waiting_for_approval",
-            "already_decided",
-            "approval_expired",
-        ),
+        refuses=(*_OF_A_DECISION, "targets_changed"),
         example={"comment": "Looked at the targets"},
         answer={"id": 4711, "status": "queued", "links": links(4711)},
     )
     def post(self, request: Request, execution_id: int) -> HttpResponse:
         body = DecisionBody.model_validate(read_body(request))
         comment = body.comment or body.reason
-        return _status(execution_id, services.approve(execution_id, by=caller(request), comment=comment))
+        status = services.approve(execution_id, by=caller(request), comment=comment, step=body.step)
+        return _status(execution_id, status)
 
 
 class RejectView(ApiView):
@@ -80,21 +85,38 @@ class RejectView(ApiView):
         tag="decisions",
         takes=DecisionBody,
         gives=Status,
-        refuses=(
-            "not_found",
-            "forbidden",
-            "self_approval",
-            "not_waiting_for_approval",
-            "already_decided",
-            "approval_expired",
-        ),
+        description="For good. What was done before a step that is rejected stays done, and `status_reason` says it.",
+        refuses=_OF_A_DECISION,
         example={"comment": "Not in the office hours"},
         answer={"id": 4711, "status": "rejected", "links": links(4711)},
     )
     def post(self, request: Request, execution_id: int) -> HttpResponse:
         body = DecisionBody.model_validate(read_body(request))
         comment = body.comment or body.reason
-        return _status(execution_id, services.reject(execution_id, by=caller(request), comment=comment))
+        status = services.reject(execution_id, by=caller(request), comment=comment, step=body.step)
+        return _status(execution_id, status)
+
+
+class WithdrawApprovalView(ApiView):
+    """Take an approval back."""
+
+    @call(
+        "executions_withdraw_approval",
+        "Take back an approval that you gave",
+        scope=Scope.APPROVE,
+        tag="decisions",
+        description="Before anything has begun it waits for somebody else to approve. Later it is cancelled, with the "
+        "reason `approval_withdrawn`: at once, or by its worker within a second.",
+        takes=WithdrawBody,
+        gives=Status,
+        refuses=("not_found", "already_final", "nothing_to_withdraw", "reason_required", "busy"),
+        example={"reason": "The maintenance window was moved"},
+        answer={"id": 4711, "status": "cancelling", "links": links(4711)},
+    )
+    def post(self, request: Request, execution_id: int) -> HttpResponse:
+        body = WithdrawBody.model_validate(read_body(request))
+        status = services.withdraw_approval(execution_id, by=caller(request), reason=body.reason, step=body.step)
+        return _status(execution_id, status)
 
 
 class RetryView(ApiView):

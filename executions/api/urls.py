@@ -79,6 +79,7 @@ urlpatterns = [
     path(f"{ONE}cancel/", decisions.CancelView.as_view()),
     path(f"{ONE}approve/", decisions.ApproveView.as_view()),
     path(f"{ONE}reject/", decisions.RejectView.as_view()),
+    path(f"{ONE}withdraw-approval/", decisions.WithdrawApprovalView.as_view()),
     path(f"{ONE}retry/", decisions.RetryView.as_view()),
     path(f"{ONE}resolve/", decisions.ResolveView.as_view()),
     path("v1/dead-letters/", dead_letters.DeadLettersView.as_view()),

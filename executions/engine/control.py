@@ -10,7 +10,7 @@ from executions.connectors.base import Stop
 class Control:
     """One for each run of an execution; shared by all that runs for it. Event loop's thread only.
 
-    stop_reason    user, timeout, lease_lost or shutdown; None while nobody asked
+    stop_reason    user, approval_withdrawn, timeout, lease_lost or shutdown; None while nobody asked
     shutting_down  the worker is told to stop: what runs may end
     halted         no step, target or attempt begins any more, for whichever reason
     cut_short      something was stopped, or not begun, that would have run otherwise

@@ -18,17 +18,19 @@ from executions.connectors.warden import WardenLost
 from executions.engine.asking import ask_django
 from executions.engine.ledger import LeaseLost, Ledger
 from executions.engine.moves import dead_record
+from executions.engine.permits import Permit, look_again
 from executions.engine.run import ExecutionRun
 from executions.engine.secrets import SecretDesk
 from executions.engine.state import ExecutionState, state_of
 from executions.services.dead_letter_batches import work_at_batches
 from executions.services.decisions import expire_overdue
+from executions.services.stop import WITHDRAWN
 from executions.tools import get_catalog
 from queueing.connections import connect
 from queueing.fleet import Registration
 from queueing.models import DeadReason
 from queueing.queue import Connection, Lease
-from safety import audit, rbac
+from safety import audit
 from safety.secrets import configured_store
 
 log = logging.getLogger(__name__)
@@ -56,7 +58,7 @@ class Engine:
         return CAPABILITIES
 
     def prepare(self, leases: Sequence[Lease]) -> list[Coroutine[Any, Any, bool]]:
-        """Load the executions of these leases, and look again whether their requesters may still do this.
+        """Load the executions of these leases, and look again whether they may still be run.
 
         Raises psycopg.Error or DatabaseError when the database cannot be reached.
         """
@@ -74,12 +76,16 @@ class Engine:
     def _prepare(self, leases: Sequence[Lease]) -> list[Coroutine[Any, Any, bool]]:
         loaded = self._load([lease.execution_id for lease in leases])
         states = [state for state in loaded.values() if isinstance(state, ExecutionState)]
-        allowed = dict(zip((state.id for state in states), self._still_allowed(states), strict=True))
+        permits = dict(zip((state.id for state in states), ask_django(lambda: look_again(states)), strict=True))
+        if refused := [state for state in states if permits[state.id].refusal is not None]:
+            ask_django(
+                lambda: audit.record_many([_refusal(state, permits[state.id], self._actor) for state in refused])
+            )
         begun: list[Coroutine[Any, Any, bool]] = []
         for lease in leases:
             state = loaded[lease.execution_id]
             if isinstance(state, ExecutionState):
-                run = ExecutionRun(state, lease, self._ledger, self._secrets, self._actor, allowed[state.id])
+                run = ExecutionRun(state, lease, self._ledger, self._secrets, self._actor, permits[state.id])
                 begun.append(self._run(run))
             else:
                 begun.append(self._bury(lease, state))
@@ -93,7 +99,7 @@ class Engine:
     def stop(self, execution_id: int, reason: str, detail: str) -> None:
         run = self._runs.get(execution_id)
         if run is not None:
-            run.control.stop(reason)
+            run.control.stop(WITHDRAWN if detail.startswith(f"{WITHDRAWN}:") else reason)
 
     def shut_down(self) -> None:
         self._shutting_down = True
@@ -164,12 +170,18 @@ class Engine:
         assert row is not None
         return str(row[0])
 
-    @staticmethod
-    def _still_allowed(states: Sequence[ExecutionState]) -> list[bool]:
-        uses = [(number, use) for number, state in enumerate(states) for use in state.uses()]
-        asked = [(states[number].actor_id, *use) for number, use in uses]
-        answers = ask_django(lambda: rbac.permitted_many(asked))
-        allowed = [True] * len(states)
-        for (number, _), answer in zip(uses, answers, strict=True):
-            allowed[number] = allowed[number] and answer
-        return allowed
+
+def _refusal(state: ExecutionState, permit: Permit, actor: str) -> audit.Entry:
+    """Return what the audit is told of an execution that may not go on."""
+    assert permit.refusal is not None
+    return audit.Entry(
+        action="execution.start",
+        actor=actor,
+        tenant_id=state.tenant_id,
+        object_type="execution",
+        object_id=state.id,
+        object_name=str(state.document.get("title", "")),
+        allowed=False,
+        code=permit.refusal.error_code,
+        reason=permit.refusal.reason,
+    )

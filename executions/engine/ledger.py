@@ -64,6 +64,7 @@ class Record:
     delay: float = 0.0
     give_back: bool = False
     dead_reason: str | None = None
+    ask: list[str] | None = None
     steps: list[dict[str, Any]] = field(default_factory=list)
     targets: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -285,7 +286,7 @@ def merge(group: list[Record]) -> dict[int, Record]:
         earlier.start = earlier.start or record.start
         if record.end is not None:
             earlier.end, earlier.delay, earlier.give_back = record.end, record.delay, record.give_back
-            earlier.dead_reason = record.dead_reason
+            earlier.dead_reason, earlier.ask = record.dead_reason, record.ask
     return merged
 
 
@@ -318,6 +319,7 @@ def _copy(record: Record) -> Record:
         record.delay,
         record.give_back,
         record.dead_reason,
+        record.ask,
         record.steps,
         record.targets,
         list(record.events),
@@ -365,6 +367,8 @@ def operations_of(merged: dict[int, Record]) -> dict[str, list[dict[str, Any]]]:
             row["end"] = record.end
             if record.end == "return":
                 row["delay"], row["give_back"] = record.delay, record.give_back
+            elif record.end == "ask":
+                row["ask"] = record.ask
             elif record.end == "dead":
                 row["dead_reason"] = record.dead_reason
                 row["pattern"] = pattern_of(record.reason or "")

@@ -28,6 +28,13 @@ class Ending:
     error_code: str = ""
 
 
+# By the reason of the stop: what people want stopped ends as cancelled.
+CANCELS = {
+    "user": Ending(E.CANCELLED, "Cancelled.", "cancelled"),
+    "approval_withdrawn": Ending(E.CANCELLED, "Its approval was withdrawn.", "approval_withdrawn"),
+}
+
+
 def step_verdict(step: StepState, verdicts: Mapping[int, Verdict], control: Control) -> Verdict:
     """Return what a step has come to. PENDING: targets are left to run, later or by somebody else.
 
@@ -89,8 +96,8 @@ def ending_of(state: ExecutionState, errors: Mapping[int, str], control: Control
     bad = [step for step in steps if step.status in BAD]
     if control.stop_reason == "timeout" and (some_left or control.cut_short):
         return Ending(E.TIMED_OUT, OVER_LIMIT, "timed_out")
-    if control.stop_reason == "user" and (some_left or any(step.status == S.CANCELLED for step in steps)):
-        return Ending(E.CANCELLED, "Cancelled.", "cancelled")
+    if control.stop_reason in CANCELS and (some_left or any(step.status == S.CANCELLED for step in steps)):
+        return CANCELS[control.stop_reason]
     fatal = [step for step in bad if step.planned["on_failure"] != "continue"]
     if fatal:
         return _of_a_failure(fatal[0], errors)

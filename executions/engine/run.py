@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 
 from executions.connectors.warden import WardenLost
 from executions.engine.control import Control
 from executions.engine.ledger import LeaseLost, Ledger, Moved, Record, WrongState
 from executions.engine.moves import Moves, dead_record
-from executions.engine.outcome import Ending, ending_of, step_verdict, stops_the_plan
+from executions.engine.outcome import CANCELS, Ending, ending_of, step_verdict, stops_the_plan
+from executions.engine.permits import Permit
 from executions.engine.secrets import RunSecrets, SecretDesk
 from executions.engine.state import ExecutionState, StepState
 from executions.engine.step import StepRunner, raise_gravest
 from executions.engine.verdict import Verdict
+from executions.services.stop import WITHDRAWN
 from executions.states import ExecutionStatus, StepStatus, execution_event, sources_of
 from queueing.models import DeadReason
 from queueing.queue import Lease
@@ -30,6 +33,7 @@ log = logging.getLogger(__name__)
 E = ExecutionStatus
 S = StepStatus
 
+MOST_NAMED = 5  # steps, or machines, in one sentence
 LEASED = (E.RUNNING, E.CANCELLING, E.QUEUED)  # what an execution may be while a worker has it
 LOST = Verdict(
     S.UNKNOWN,
@@ -41,17 +45,17 @@ LOST = Verdict(
 class ExecutionRun:
     """Made by the engine for each lease; `run` is its whole life."""
 
-    __slots__ = ("_actor", "_allowed", "_ledger", "_moves", "_steps", "_went_well", "control", "lease", "state")
+    __slots__ = ("_actor", "_ledger", "_moves", "_permit", "_steps", "_went_well", "control", "lease", "state")
 
     def __init__(
-        self, state: ExecutionState, lease: Lease, ledger: Ledger, desk: SecretDesk, actor: str, allowed: bool
+        self, state: ExecutionState, lease: Lease, ledger: Ledger, desk: SecretDesk, actor: str, permit: Permit
     ) -> None:
         self.state = state
         self.lease = lease
         self.control = Control()
         self._ledger = ledger
         self._actor = actor
-        self._allowed = allowed
+        self._permit = permit
         self._went_well = True  # so does an execution that was handed back, or lost: how it ends, another says
         self._moves = Moves(state.id, lease.token, actor)
         secrets = RunSecrets(state, desk)
@@ -85,7 +89,8 @@ class ExecutionRun:
 
     async def _live(self) -> None:
         if self.state.status == E.CANCELLING:
-            self.control.stop("user")
+            withdrawn = self._permit.refusal is not None and self._permit.refusal.error_code == WITHDRAWN
+            self.control.stop(WITHDRAWN if withdrawn else "user")
         unknown = self._settle_what_was_in_flight()
         if unknown or self.control.stop_reason is not None or self._was_cancelled_before():
             return await self._end()
@@ -94,12 +99,15 @@ class ExecutionRun:
                 DeadReason.ATTEMPTS_EXHAUSTED,
                 f"Each of its {self.lease.attempt - 1} attempts ended with the loss of its worker.",
             )
-        if not self._allowed:
-            return await self._refuse("forbidden", "The right to run this plan was withdrawn before it started.")
+        if self._permit.refusal is not None:
+            return await self._refuse(self._permit.refusal)
         self._start()
         await self._run_within_limit()
-        if not self.control.lease_lost:
-            await self._end()
+        if self.control.lease_lost:
+            return
+        if waiting := self._waiting_for_approval():
+            return await self._wait_for_approval(waiting)
+        await self._end()
 
     def _start(self) -> None:
         status = self.state.status
@@ -153,7 +161,16 @@ class ExecutionRun:
         """Return the steps that may begin now; none after a failure that stops the plan, or when told to stop."""
         if self.control.halted or any(stops_the_plan(step) for step in self.state.steps):
             return []
-        return self._steps.ready()
+        return [step for step in self._steps.ready() if step.key not in self._permit.waits_before]
+
+    def _waiting_for_approval(self) -> list[StepState]:
+        """Return the steps that would begin now but for their approvals, when no other would."""
+        if self.control.stop_reason is not None or any(step.status == S.UNKNOWN for step in self.state.steps):
+            return []
+        if any(map(stops_the_plan, self.state.steps)):
+            return []
+        ready = self._steps.ready()
+        return ready if all(step.key in self._permit.waits_before for step in ready) else []
 
     def _settle_what_was_in_flight(self) -> bool:
         """After a lost worker: what was running is run again only if it is idempotent, else nobody knows (promise 2).
@@ -223,7 +240,7 @@ class ExecutionRun:
         unknown = [step.key for step in self.state.steps if step.status == S.UNKNOWN]
         names = ", ".join(f"'{key}'" for key in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
         record = self._moves.record()
-        if self.control.stop_reason == "user":
+        if self.control.stop_reason in CANCELS:
             # Cancelled stays cancelled: whatever the person says of the unknown, nothing else begins.
             for step in self.state.steps:
                 if not step.is_over:
@@ -237,23 +254,37 @@ class ExecutionRun:
 
     async def _hand_back(self) -> None:
         """The worker is told to stop: give the execution back between two steps, without counting the attempt."""
-        # What was handed over before is durable first: it must not be refused together with the hand-back.
-        await self._ledger.commit(self._moves.record())
         record = self._moves.record()
-        record.status, record.from_statuses = E.QUEUED, [E.RUNNING]
         record.end, record.give_back = "return", True
-        record.events.append(
-            self._moves.event(
-                execution_event(E.RUNNING, E.QUEUED),
-                reason="The worker was shut down; another one goes on from here.",
-                data={"from": E.RUNNING, "to": E.QUEUED},
-            )
-        )
+        await self._let_go(record, E.QUEUED, "The worker was shut down; another one goes on from here.", {})
+
+    async def _wait_for_approval(self, steps: list[StepState]) -> None:
+        """Let go of queue entry and machines while people think: nobody waits in line behind somebody's thoughts.
+
+        One record, so that a crash finds it either running, and the next worker comes to the same step again, or
+        waiting for approval. The attempt is not counted.
+        """
+        record = self._moves.record()
+        record.end, record.ask = "ask", [step.key for step in steps]
+        record.reason = " ".join(_waiting_sentence(step) for step in steps[:MOST_NAMED])
+        if len(steps) > MOST_NAMED:
+            record.reason += f" And {len(steps) - MOST_NAMED} more."
+        await self._let_go(record, E.PENDING_APPROVAL, record.reason, {"steps": record.ask})
+
+    async def _let_go(self, record: Record, new: str, reason: str, data: dict[str, object]) -> None:
+        """Write the record, by which this worker has the execution no more, or end it when a cancel comes first."""
+        # What was handed over before is durable first: it must not be refused together with this.
+        await self._ledger.commit(self._moves.record())
+        record.status, record.from_statuses = new, [E.RUNNING]
+        kind = execution_event(E.RUNNING, new)
+        record.events.append(self._moves.event(kind, reason=reason, data={"from": E.RUNNING, "to": new, **data}))
         try:
             await self._ledger.commit(record)
         except Moved:
             # A cancel came in this moment, so it is not running any more: end it as cancelled.
-            self.control.stop_reason, self.state.status = "user", E.CANCELLING
+            if self.control.somebody_goes_on:
+                self.control.stop_reason = "user"
+            self.state.status = E.CANCELLING
             await self._end()
 
     async def _dead(self, why: DeadReason, reason: str) -> None:
@@ -264,8 +295,20 @@ class ExecutionRun:
         except WrongState:
             await self._ledger.commit(dead_record(self.lease, DeadReason.ENGINE_ERROR, reason, self._actor))
 
-    async def _refuse(self, code: str, reason: str) -> None:
+    async def _refuse(self, ending: Ending) -> None:
+        """End it without running anything more, and say what it had done under earlier leases."""
+        done = [step.key for step in self.state.steps if step.is_over and step.status != S.SKIPPED]
+        if done:
+            names = ", ".join(f"'{key}'" for key in done[:MOST_NAMED]) + (", ..." if len(done) > MOST_NAMED else "")
+            ending = replace(ending, reason=f"{ending.reason} Done before, and not undone: {names}.")
         record = self._moves.record()
         for step in self.state.steps:
             self._moves.leave_undone(record, step)
-        await self._finish(record, Ending(E.FAILED, reason, code))
+        await self._finish(record, ending)
+
+
+def _waiting_sentence(step: StepState) -> str:
+    names = [target.name for target in step.targets if target.name]
+    shown = ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
+    where = f" on {shown}" if shown else ""
+    return f"Step '{step.key}' ({step.planned['tool']}){where} waits for approval."

@@ -64,7 +64,10 @@ class StepState:
 
 @dataclass(slots=True)
 class ExecutionState:
-    """An execution as it was loaded under a lease."""
+    """An execution as it was loaded under a lease.
+
+    approvals: (step's id or '', id of the user) of each one that was given to this plan on these targets.
+    """
 
     id: int
     tenant_id: int
@@ -75,6 +78,12 @@ class ExecutionState:
     remaining_seconds: float
     document: dict[str, Any]
     steps: list[StepState]
+    approval_level: int = 0
+    approvals: list[tuple[str, int]] = field(default_factory=list)
+
+    def asset_ids(self) -> set[int]:
+        """Return every asset that the plan touches."""
+        return {target.planned["asset_id"] for step in self.steps for target in step.targets if target.planned}
 
     @property
     def names_secrets(self) -> bool:
@@ -120,6 +129,8 @@ def state_of(loaded: dict[str, Any]) -> ExecutionState:
         remaining_seconds=float(loaded["remaining_seconds"]),
         document=document,
         steps=steps,
+        approval_level=loaded["approval_level"],
+        approvals=[(step, user_id) for step, user_id in loaded["approvals"] or ()],
     )
 
 

@@ -21,7 +21,20 @@ class StoredTarget(TypedDict):
     ip_address: str | None
     connection: str
     environment: str
+    criticality: str
     row: dict[str, object]
+
+
+class Selector(TypedDict):
+    """Something that a plan names and that stands for several machines, with those that it stood for at submit.
+
+    kind: group or tag, with its `name`; or query, with the `filters` of an asset-query.
+    """
+
+    kind: Literal["group", "tag", "query"]
+    name: str
+    filters: dict[str, object]
+    asset_ids: list[int]
 
 
 class StoredRetry(TypedDict):
@@ -87,7 +100,8 @@ class StoredReference(TypedDict):
 class StoredPlan(TypedDict):
     """The plan as it is stored and shown. `not_checked` lists, as sentences, what nobody evaluates.
 
-    pool, region: which workers it is for; an empty region is any.
+    pool, region: which workers it is for; an empty region is any. selectors: through which groups, tags and queries its
+    targets were found.
     """
 
     title: str
@@ -97,6 +111,7 @@ class StoredPlan(TypedDict):
     region: str
     version: int
     steps: list[StoredStep]
+    selectors: list[Selector]
     rollback_plan: list[object]
     safety_checks: list[object]
     observability: dict[str, object]

@@ -68,7 +68,7 @@ def compile_plan(
     routing = routing_of(about.labels, resolver.assets.values(), problems)
     if problems or graph is None:
         raise problems.refuse()
-    return _assemble(about, routing, drafts, graph, resolver.assets)
+    return _assemble(about, routing, drafts, graph, resolver)
 
 
 def _steps_of(plan: Mapping[str, object], is_plan: bool, limits: PlanLimits) -> list[object]:
@@ -121,8 +121,9 @@ def _check_rollbacks(drafts: list[Draft], problems: Problems) -> None:
 
 
 def _assemble(
-    about: About, routing: Routing, drafts: list[Draft], graph: Graph, assets: dict[int, InventoryAsset]
+    about: About, routing: Routing, drafts: list[Draft], graph: Graph, resolver: TargetResolver
 ) -> CompiledPlan:
+    assets = resolver.assets
     steps = [_stored_step(place, drafts, graph) for place in range(len(drafts))]
     seconds = [step["estimated_duration"] * _rounds(step) for step in steps]
     uses = _uses(drafts, assets)
@@ -137,6 +138,7 @@ def _assemble(
         "region": routing.region,
         "version": 1,
         "steps": steps,
+        "selectors": resolver.selectors(),
         "rollback_plan": about.rollback_plan,
         "safety_checks": about.safety_checks,
         "observability": about.observability,
@@ -222,6 +224,7 @@ def _stored_target(asset: InventoryAsset, row: dict[str, object], named: set[str
         "ip_address": asset.ip_address,
         "connection": asset.connection,
         "environment": asset.environment,
+        "criticality": asset.criticality,
         "row": {key: row[key] for key in sorted(named) if key in row},
     }
 

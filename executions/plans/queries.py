@@ -53,6 +53,10 @@ class Queries:
                     "Use filters and fields that the inventory knows; one that is unknown is never ignored.",
                 )
 
+    def filters(self, place: int) -> Mapping[str, object]:
+        """Return what the query at `place` filters by."""
+        return self._drafts[place].inputs.get("filters") or {}
+
     def is_wrong(self, place: int) -> bool:
         """Whether the query itself is refused, so that nothing more need be said about what comes of it."""
         return place in self._wrong

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from executions.plans.compiled import Selector
 from executions.plans.inventory import Inventory, InventoryAsset
 from executions.plans.limits import PlanLimits
 from executions.plans.order import Graph
@@ -63,6 +64,7 @@ class TargetResolver:
         self.assets: dict[int, InventoryAsset] = {}
         self._looked_up: dict[str, Sequence[InventoryAsset]] = {}
         self._rows: dict[int, dict[str, object]] = {}
+        self._selectors: dict[object, Selector] = {}
         self._uses = 0
         self._told_too_many = False
 
@@ -96,6 +98,19 @@ class TargetResolver:
         draft.targets = list(found.values())
         self._check_connection(draft)
         self._count(draft)
+
+    def selectors(self) -> list[Selector]:
+        """Return the groups, tags and queries through which targets were found, each once, in their order."""
+        return list(self._selectors.values())
+
+    def _note_selector(self, kind: Literal["group", "tag"], name: str, found: Sequence[InventoryAsset]) -> None:
+        ids = sorted(asset.asset_id for asset in found)
+        self._selectors.setdefault((kind, name), {"kind": kind, "name": name, "filters": {}, "asset_ids": ids})
+
+    def _note_query(self, place: int, rows: Sequence[Mapping[str, object]]) -> None:
+        filters = dict(self.queries.filters(place))
+        ids = sorted(int(str(row["id"])) for row in rows if "id" in row)
+        self._selectors.setdefault(place, {"kind": "query", "name": "", "filters": filters, "asset_ids": ids})
 
     def _check_agreement(self, draft: Draft, scalars: dict[str, InventoryAsset]) -> None:
         """An id and a hostname of one step speak of one machine; if they do not, somebody is wrong."""
@@ -181,11 +196,13 @@ class TargetResolver:
                 raise _Refused(
                     Code.MISSING_TARGET, f"The group {shown(name)!r} has no machines.", "Add machines to the group."
                 )
+            self._note_selector("group", name.strip(), members)
             return [self._with_row(asset) for asset in members]
         if kind == "tag" and name:
             tagged = self.inventory.tag(name.strip())
             if not tagged:
                 raise _Refused(Code.UNKNOWN_ASSET, f"No machine has the tag {shown(name)!r}.", "Check the tag.")
+            self._note_selector("tag", name.strip(), tagged)
             return [self._with_row(asset) for asset in tagged]
         return [self._with_row(self._one(text))]
 
@@ -280,6 +297,7 @@ class TargetResolver:
                 "The filters of the asset-query hold templates, so its machines are known only when the plan runs.",
                 _FIX_TEMPLATE,
             )
+        self._note_query(query, rows)
         if first.kind == "row" or not first.path or first.path[0] == EVERY:
             return rows
         index = first.path[0]

@@ -2,7 +2,7 @@
 
 from executions.services.dead_letter_batches import cancel_batch, carry_out, start_batch, work_at_batches
 from executions.services.dead_letters import discard_dead_letters, requeue_dead_letters
-from executions.services.decisions import approve, reject
+from executions.services.decisions import approve, reject, withdraw_approval
 from executions.services.locks import free_lock, free_within_seconds
 from executions.services.preview import preview
 from executions.services.recovery import resolve, retry
@@ -30,5 +30,6 @@ __all__ = [
     "start_batch",
     "submit",
     "submit_many",
+    "withdraw_approval",
     "work_at_batches",
 ]

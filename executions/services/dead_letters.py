@@ -14,6 +14,7 @@ from typing import Any
 from django.db import transaction
 
 from executions.models import Execution, Step
+from executions.services.decisions import void_step_approvals
 from executions.services.entries import entries_of
 from executions.services.records import conclude_many, lock_in, move_many, run_again
 from executions.services.refusals import Refused
@@ -125,6 +126,7 @@ def _requeue(chosen: Sequence[DeadLetter], decision: Decision) -> None:
     ids = sorted(entry.execution_id for entry in chosen)
     if decision.start_from == RequeueFrom.FAILED_STEP:
         run_again(ids, actor=actor, reason=reason)
+        void_step_approvals(ids, reason=reason)
         data["start_from"] = decision.start_from
     moved = move_many(
         ids, E.NEEDS_ATTENTION, E.QUEUED, actor=actor, reason=reason, status_reason="", data=data, restart=True

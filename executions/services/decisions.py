@@ -1,67 +1,151 @@
-"""Approve and reject: one person's decision, bound to the plan that was shown."""
+"""Approve, reject, withdraw: one person's decision on a plan, or on a step of it, bound to what was shown.
+
+A decision is made under the lock of the execution's row, in one transaction with what follows from it: its own row, its
+event, the move, and the queue entry. So of several people at once each counts the ones before, and a crash between any
+two writes leaves none of them.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+
 from django.db import IntegrityError, connection, transaction
+from django.db.models import Exists, OuterRef
 from django.db.models.functions import Now
 
-from executions.models import Approval, Execution
+from executions.models import Approval, Execution, PendingApproval, StepTarget
 from executions.services.entries import entries_of
 from executions.services.records import conclude, move, remark
 from executions.services.refusals import Refused, forbidden, not_found
-from executions.states import ExecutionStatus
+from executions.services.stop import RETRY_SECONDS, TRIES, WITHDRAWN, refuse_final, try_to_cancel
+from executions.states import FINAL_STEP, ExecutionStatus, StepStatus
+from executions.target_changes import PlanOfTenant, changes_of
 from queueing import queue
-from safety import rbac
+from safety import audit, rbac
 from safety.approvals import approvals_needed
 from safety.models import User
 
 E = ExecutionStatus
+S = StepStatus
+
+WHOLE_PLAN = ""  # stands where otherwise a step's id does
+MOST_NAMED = 5
 
 
-def approve(execution_id: int, *, by: User, comment: str = "") -> str:
+def approve(execution_id: int, *, by: User, comment: str = "", step: str | None = None) -> str:
     """Record an approval; the last one that is needed puts the execution into the queue. Return its status.
 
-    Raises Refused: not_found, self_approval (403), forbidden, not_waiting_for_approval (409), already_decided (409).
+    `step` is what is approved: a step that it waits before, WHOLE_PLAN, or None for whatever waits now.
+    Raises Refused: not_found, self_approval (403), forbidden, not_waiting_for_approval (409), already_decided (409),
+    approval_expired (409), targets_changed (409).
     """
-    with transaction.atomic():
+    with _refusals_recorded("approve", execution_id, by, step), transaction.atomic():
         execution = _locked(execution_id, by)
-        _decide(execution, by, approved=True, comment=comment)
-        given = execution.approvals.filter(approved=True, plan_hash=execution.plan_hash).count()
-        needed = approvals_needed(execution.approval_level)
-        remark(
-            execution.pk,
-            "approval.given",
-            actor=by.actor,
-            reason=comment,
-            data={"given": given, "needed": needed, "plan_hash": execution.plan_hash},
-        )
-        if given < needed:
+        asked = _asked(execution, step, by)
+        _refuse_changed_targets(execution)
+        for one in asked:
+            _decide(execution, one, by, approved=True, comment=comment)
+        standing = _standing(execution)
+        for one in asked:
+            _tell_approval(execution, one, by, comment, given=len(standing.get(one, ())))
+        if _is_left(execution, standing):
             return E.PENDING_APPROVAL
+        entries = entries_of([execution.pk])  # before the move: it deletes what is known of the attempts
         if not move(execution.pk, E.PENDING_APPROVAL, E.QUEUED, actor=by.actor, reason=comment, status_reason=""):
             raise _not_waiting(execution)
-        queue.enqueue(entries_of([execution.pk]))
+        queue.enqueue(entries)
     return E.QUEUED
 
 
-def reject(execution_id: int, *, by: User, comment: str = "") -> str:
-    """Reject an execution for good. Return its status. Raises Refused like `approve`."""
-    with transaction.atomic():
+def reject(execution_id: int, *, by: User, comment: str = "", step: str | None = None) -> str:
+    """Reject an execution for good. Return its status. What it did before a step that is rejected stays done.
+
+    Raises Refused like `approve`, but for targets_changed.
+    """
+    with _refusals_recorded("reject", execution_id, by, step), transaction.atomic():
         execution = _locked(execution_id, by)
-        _decide(execution, by, approved=False, comment=comment)
-        if not conclude(execution.pk, E.PENDING_APPROVAL, E.REJECTED, actor=by.actor, reason=comment):
+        asked = _asked(execution, step, by)
+        for one in asked:
+            _decide(execution, one, by, approved=False, comment=comment)
+            _record(execution, "reject", one, by, comment)
+        said = comment
+        if asked != [WHOLE_PLAN]:
+            said = f"{_named(asked)} was rejected: {comment or 'no reason given'}. {what_was_done(execution)}"
+        if not conclude(
+            execution.pk, E.PENDING_APPROVAL, E.REJECTED, actor=by.actor, reason=comment, status_reason=said
+        ):
             raise _not_waiting(execution)
     return E.REJECTED
 
 
+def withdraw_approval(execution_id: int, *, by: User, reason: str, step: str | None = None) -> str:
+    """Take back an approval that `by` gave; what may not run without it is stopped. Return the execution's status.
+
+    Before anything has begun, the execution waits for somebody else to approve. Later it is cancelled: at once when no
+    worker has it, within a second by its worker. With `step` that step's approval, with None all of the user's.
+    Raises Refused: not_found, already_final (409), nothing_to_withdraw (409), reason_required (422).
+    """
+    if not reason.strip():
+        raise Refused("reason_required", "A reason is needed.", "Say why in `reason`: everybody reads it.", status=422)
+    with _refusals_recorded("withdraw_approval", execution_id, by, None):
+        for _ in range(TRIES):
+            with transaction.atomic():
+                status = _try_to_withdraw(execution_id, by, reason, step)
+                if status is not None:
+                    return status
+                transaction.set_rollback(True)
+            time.sleep(RETRY_SECONDS)
+    raise Refused("busy", "The execution kept changing hands.", "Try again in a moment.", status=503, retry_after=1)
+
+
 def expire_overdue(limit: int = 100) -> int:
     """Expire executions whose approval did not come in time. Return how many."""
-    overdue = Execution.objects.filter(status=E.PENDING_APPROVAL, approval_expires_at__lte=Now())
+    overdue = Execution.objects.filter(
+        pending_approval__isnull=False, status=E.PENDING_APPROVAL, approval_expires_at__lte=Now()
+    ).select_related("pending_approval")
     expired = 0
-    for execution_id in overdue.values_list("pk", flat=True)[:limit]:
-        expired += conclude(
-            execution_id, E.PENDING_APPROVAL, E.EXPIRED, actor="system", reason="Nobody approved it in time."
-        )
+    for execution in overdue[:limit]:
+        reason = "Nobody approved it in time."
+        if steps := execution.pending_approval.steps:
+            reason = f"Nobody approved {_named(steps)} in time. {what_was_done(execution)}"
+        with transaction.atomic():
+            if conclude(execution.pk, E.PENDING_APPROVAL, E.EXPIRED, actor="system", reason=reason):
+                expired += 1
+                _record(execution, "expire", WHOLE_PLAN, None, reason, steps=steps)
     return expired
+
+
+def steps_asked_for(execution: Execution) -> list[str]:
+    """Return the ids of the steps that it stopped before, for one that waits; none when it is about the whole plan."""
+    pending = PendingApproval.objects.filter(pk=execution.pk).only("steps").first()
+    return pending.steps if pending else []
+
+
+def what_was_done(execution: Execution) -> str:
+    """Say in a sentence which steps had been carried out before it came to wait."""
+    done = list(execution.steps.filter(status__in=FINAL_STEP - {S.SKIPPED}).order_by("position"))
+    if not done:
+        return "Nothing had been done before."
+    words = [f"'{step.key}' {step.status.replace('_', ' ')}" for step in done[:MOST_NAMED]]
+    more = f" and {len(done) - MOST_NAMED} more" if len(done) > MOST_NAMED else ""
+    return f"Done before, and not undone: {', '.join(words)}{more}."
+
+
+def void_step_approvals(execution_ids: Collection[int], *, reason: str) -> int:
+    """Have the approvals of steps that are to run once more count no longer: each was for one run. Return how many.
+
+    In the caller's transaction, after those steps became pending again.
+    """
+    again = StepTarget.objects.filter(
+        execution_id=OuterRef("execution_id"), step__key=OuterRef("step"), step__status=S.PENDING, attempt__gt=0
+    )
+    rows = Approval.objects.standing().filter(Exists(again), execution_id__in=execution_ids)
+    return rows.update(withdrawn_at=Now(), withdrawn_reason=f"The step is to run once more: {reason}")
+
+
+# --- what is asked, and what has been given
 
 
 def _locked(execution_id: int, by: User) -> Execution:
@@ -93,16 +177,213 @@ def _locked(execution_id: int, by: User) -> Execution:
     return execution
 
 
-def _decide(execution: Execution, by: User, *, approved: bool, comment: str) -> None:
+def _asked(execution: Execution, step: str | None, by: User) -> list[str]:
+    """Return what is decided on: the steps that wait for it, or WHOLE_PLAN.
+
+    Both when it waits before a step, and somebody who approved the plan may not approve any more.
+    """
+    standing, steps = _standing(execution), steps_asked_for(execution)
+    waiting = [key for key in steps if key not in standing]
+    for_plan = standing.get(WHOLE_PLAN, set())
+    if not steps or (len(for_plan) < approvals_needed(execution.approval_level) and by.pk not in for_plan):
+        waiting.insert(0, WHOLE_PLAN)
+    if step is None:
+        return waiting
+    if step in waiting:
+        return [step]
+    if step in steps:
+        raise _already_decided("This step has been approved.", "Look at its page: another step may wait.")
+    what = f"Step '{step}'" if step else "The plan as a whole"
+    waits = _named(steps) if steps else "the plan as a whole"
+    raise Refused(
+        "not_waiting_for_approval",
+        f"{what} of execution {execution.pk} does not wait for approval now; {waits} does.",
+        "Look at its page again, and decide on what waits.",
+        status=409,
+    )
+
+
+def _standing(execution: Execution) -> dict[str, set[int]]:
+    """Return who approves what, by step: of this plan on these targets, by people who may still approve it.
+
+    The claim asks the same again (engine/permits.py): what is withdrawn after this is found there.
+    """
+    rows = execution.approvals.standing().filter(plan_hash=execution.plan_hash, targets_hash=execution.targets_hash)
+    given = list(rows.values_list("step", "by_id"))
+    able = rbac.approvers_among({(by, execution.pk) for _, by in given})
+    standing: dict[str, set[int]] = {}
+    for step, by in given:
+        if (by, execution.pk) in able:
+            standing.setdefault(step, set()).add(by)
+    return standing
+
+
+def _is_left(execution: Execution, standing: dict[str, set[int]]) -> bool:
+    """Whether more is needed before it may go on. Steps that wait together go on together."""
+    needed = approvals_needed(execution.approval_level)
+    if len(standing.get(WHOLE_PLAN, ())) < needed:
+        return True
+    return any(step not in standing for step in steps_asked_for(execution))
+
+
+def _refuse_changed_targets(execution: Execution) -> None:
+    plan = PlanOfTenant(execution.tenant_id, execution.plan.document)
+    changes = changes_of({execution.pk: plan}).get(execution.pk, [])
+    if changes:
+        way_out = "Have it cancelled or rejected, and the plan submitted again: it is then shown as it is now."
+        raise Refused(
+            "targets_changed",
+            f"Since it was submitted its machines have changed: {' '.join(changes[:MOST_NAMED])}",
+            way_out,
+            status=409,
+            errors=[
+                {"code": "targets_changed", "path": "targets", "message": change, "how_to_fix": way_out}
+                for change in changes[:100]
+            ],
+        )
+
+
+def _decide(execution: Execution, step: str, by: User, *, approved: bool, comment: str) -> None:
     try:
         with transaction.atomic():
             Approval.objects.create(
-                execution=execution, by=by, plan_hash=execution.plan_hash, approved=approved, comment=comment
+                execution=execution,
+                by=by,
+                step=step,
+                plan_hash=execution.plan_hash,
+                targets_hash=execution.targets_hash,
+                approved=approved,
+                comment=comment,
             )
     except IntegrityError:
+        raise _already_decided("You have decided on this before.", "Another approver is needed.") from None
+
+
+def _tell_approval(execution: Execution, step: str, by: User, comment: str, *, given: int) -> None:
+    needed = 1 if step else approvals_needed(execution.approval_level)
+    data = {"given": given, "needed": needed, "plan_hash": execution.plan_hash, **({"step": step} if step else {})}
+    remark(execution.pk, "approval.given", actor=by.actor, reason=comment, data=data)
+    _record(execution, "approve", step, by, comment, given=given, needed=needed)
+
+
+# --- withdrawing
+
+
+def _try_to_withdraw(execution_id: int, by: User, reason: str, step: str | None) -> str | None:
+    """Withdraw and stop in the caller's transaction; None when the execution moved on meanwhile: look again.
+
+    What runs is stopped first: that locks the queue entry before the execution, in the order of the ledger.
+    """
+    execution = Execution.objects.visible_to(by).filter(pk=execution_id).first()
+    if execution is None:
+        raise not_found(execution_id)
+    if execution.is_final:
+        refuse_final(execution)
+    own = execution.approvals.standing().filter(by=by)
+    chosen = {approval.pk: approval.step for approval in own if step is None or approval.step == step}
+    over = set(execution.steps.filter(status__in=FINAL_STEP).values_list("key", flat=True))
+    chosen = {pk: key for pk, key in chosen.items() if key not in over}
+    if not chosen:
         raise Refused(
-            "already_decided", "You have decided on this execution before.", "Another approver is needed.", status=409
-        ) from None
+            "nothing_to_withdraw",
+            "You gave no approval that could still be withdrawn.",
+            "Only who gave an approval withdraws it, before the step that it is for has run; to stop it, cancel it.",
+            status=409,
+        )
+    said = f"{by.username} withdrew the approval of {_named(sorted(chosen.values()))}: {reason}"
+    status: str | None = execution.status
+    if execution.status in (E.QUEUED, E.RUNNING):
+        status = try_to_cancel(execution, by.actor, reason, why=WITHDRAWN, said=said)
+    elif execution.status == E.PENDING_APPROVAL:
+        status = _withdraw_while_it_waits(execution, by, reason, said, chosen.values())
+    if status is None:
+        return None
+    # Who else withdraws them at this moment waits here for their rows, and then finds none left.
+    rows = Approval.objects.standing().filter(pk__in=chosen)
+    if rows.update(withdrawn_at=Now(), withdrawn_reason=reason) != len(chosen):
+        return None
+    _record(execution, "withdraw_approval", WHOLE_PLAN, by, reason, of=sorted(chosen.values()))
+    if status != E.CANCELLED:  # the last event of an execution is its end; the end then says it
+        data = {"steps": sorted(key for key in chosen.values() if key)}
+        remark(execution.pk, "approval.withdrawn", actor=by.actor, reason=reason, data=data)
+    return status
+
+
+def _withdraw_while_it_waits(
+    execution: Execution, by: User, reason: str, said: str, steps: Collection[str]
+) -> str | None:
+    locked = Execution.objects.select_for_update().filter(pk=execution.pk, status=E.PENDING_APPROVAL).exists()
+    if not locked:
+        return None
+    if WHOLE_PLAN not in steps or not steps_asked_for(execution):
+        return E.PENDING_APPROVAL  # nothing of what it was for has begun: somebody else may approve it
+    done = what_was_done(execution)
+    ended = conclude(
+        execution.pk,
+        E.PENDING_APPROVAL,
+        E.CANCELLED,
+        actor=by.actor,
+        reason=reason,
+        status_reason=f"{said}. {done}",
+        error_code=WITHDRAWN,
+    )
+    return E.CANCELLED if ended else None
+
+
+# --- the record
+
+
+def _record(execution: Execution, verb: str, step: str, by: User | None, reason: str, **more: object) -> None:
+    """Write a decision into the audit, in the transaction that carries it out."""
+    audit.record(
+        f"{'step' if step else 'execution'}.{verb}",
+        by=by,
+        tenant_id=execution.tenant_id,
+        object_type="execution",
+        object_id=execution.pk,
+        object_name=execution.title,
+        reason=reason,
+        data={
+            "plan_hash": execution.plan_hash,
+            "targets_hash": execution.targets_hash,
+            **({"step": step} if step else {}),
+            **more,
+        },
+    )
+
+
+@contextmanager
+def _refusals_recorded(verb: str, execution_id: int, by: User, step: str | None) -> Iterator[None]:
+    """Record what is refused, after its transaction was rolled back."""
+    try:
+        yield
+    except Refused as refused:
+        audit.record_refusal(
+            f"{'step' if step else 'execution'}.{verb}",
+            by=by,
+            object_type="execution",
+            object_id=execution_id,
+            code=refused.code,
+            reason=refused.message,
+            data={"step": step} if step else {},
+        )
+        raise
+
+
+# --- words
+
+
+def _named(steps: Sequence[str] | Collection[str]) -> str:
+    keys = [key for key in steps if key]
+    if not keys:
+        return "the plan"
+    shown = ", ".join(f"'{key}'" for key in keys[:MOST_NAMED])
+    more = f" and {len(keys) - MOST_NAMED} more" if len(keys) > MOST_NAMED else ""
+    return f"{'step' if len(keys) == 1 else 'steps'} {shown}{more}"
+
+
+def _already_decided(message: str, how_to_fix: str) -> Refused:
+    return Refused("already_decided", message, how_to_fix, status=409)
 
 
 def _not_waiting(execution: Execution) -> Refused:

@@ -10,14 +10,17 @@ from django.db import connection
 
 # In the shape of queue_enqueue. An asset is locked exclusively when some step does more than read on it. Worked out
 # where the plans are: one with a thousand machines is not read over the network for its locks. A plan of an earlier
-# release names neither pool nor region.
+# release names neither pool nor region. What waited for the approval of a step goes on with the attempts it had.
 ENTRIES = """
 SELECT coalesce(jsonb_agg(jsonb_build_object(
            'execution_id', e.id, 'tenant_id', e.tenant_id, 'priority', e.priority, 'max_attempts', e.max_attempts,
-           'not_before', CASE WHEN %(at_once)s THEN NULL ELSE e.not_before END,
+           'not_before', CASE WHEN %(at_once)s OR e.started_at IS NOT NULL THEN NULL ELSE e.not_before END,
            'pool', p.document ->> 'pool', 'region', p.document ->> 'region',
-           'losses', CASE WHEN e.id = ANY (%(apart)s) THEN 1 ELSE 0 END, 'locks', l.locks) ORDER BY e.id), '[]')::text
+           'losses', CASE WHEN e.id = ANY (%(apart)s) THEN 1 ELSE coalesce(waited.losses, 0) END, 'locks', l.locks,
+           'attempt', coalesce(waited.attempt, 0), 'attempts_left', waited.attempts_left,
+           'came_back', waited.execution_id IS NOT NULL AND e.started_at IS NOT NULL) ORDER BY e.id), '[]')::text
   FROM executions_execution e
+  LEFT JOIN executions_pendingapproval waited ON waited.execution_id = e.id
   JOIN executions_executionplan p ON p.execution_id = e.id
  CROSS JOIN LATERAL (
       SELECT coalesce(jsonb_agg(jsonb_build_object('asset_id', asset_id, 'exclusive', exclusive) ORDER BY asset_id),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from executions.plans import CompiledPlan
-from safety.approvals import Risk, approval_level
+from safety.approvals import Risk, approval_level, step_needs_approval
 from safety.timeouts import Limits, sla_class_of
 
 # A step may take this much longer than it is estimated at before its time limit ends it, whatever its class says.
@@ -31,20 +32,7 @@ def decide(plan: CompiledPlan, policies: dict[tuple[str, str], Limits]) -> Decis
     """Apply the timeout policies and the approval policy to a plan."""
     sla_class = sla_class_of(plan.estimated_seconds)
     limits = policies[sla_class, plan.action_class]
-    facts = plan.approval_facts
-    changing = sum(step["action_class"] != "read" for step in plan.document["steps"])
-    level = approval_level(
-        Risk(
-            action_class=plan.action_class,
-            environments={use.environment for use in plan.targets.values()},
-            declared_environment=plan.document["environment"],
-            criticalities=facts.criticalities,
-            target_count=facts.target_count,
-            changing_steps=changing,
-            irreversible=facts.has_irreversible,
-            asks_for_approval=bool(facts.requires_approval_steps),
-        )
-    )
+    level = approval_level(risk_of(plan.document, plan.action_class))
     return Decision(
         sla_class=sla_class,
         approval_level=level,
@@ -52,6 +40,31 @@ def decide(plan: CompiledPlan, policies: dict[tuple[str, str], Limits]) -> Decis
         execution_seconds=max(limits.execution_seconds, round(needed_seconds(plan.document["steps"], limits) + 0.5)),
         locks=[{"asset_id": use.asset_id, "exclusive": use.exclusive} for use in plan.targets.values()],
     )
+
+
+def risk_of(document: Mapping[str, Any], action_class: str) -> Risk:
+    """Return what the approval level of a stored plan depends on. A plan of an earlier release knows no criticality."""
+    targets = {target["asset_id"]: target for step in document["steps"] for target in step["targets"]}
+    return Risk(
+        action_class=action_class,
+        environments={target["environment"] for target in targets.values()},
+        declared_environment=document["environment"],
+        criticalities={target.get("criticality", "") for target in targets.values()},
+        target_count=len(targets),
+        changing_steps=sum(step["action_class"] != "read" for step in document["steps"]),
+        irreversible=any(step["irreversible"] for step in document["steps"]),
+        asks_for_approval=any(step["requires_approval"] for step in document["steps"]),
+    )
+
+
+def steps_to_approve(document: Mapping[str, Any], level: int) -> list[str]:
+    """Return the ids of the steps of a stored plan that need an approval of their own before they begin."""
+    return [step["id"] for step in document["steps"] if needs_approval_of_its_own(step, level)]
+
+
+def needs_approval_of_its_own(step: Mapping[str, Any], level: int) -> bool:
+    """Whether a step of a stored plan at this level needs an approval of its own before it begins."""
+    return step_needs_approval(level, irreversible=step["irreversible"], asks_for_approval=step["requires_approval"])
 
 
 def step_seconds(step: Any, policy_seconds: float) -> float:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from executions.plans import CompiledPlan
-from executions.services.policy import Decision, decide, step_seconds
+from executions.services.policy import Decision, decide, risk_of, step_seconds, steps_to_approve
 from executions.services.refusals import Refused
 from executions.services.submit import Planning
-from safety.approvals import approvals_needed
+from safety.approvals import approvals_needed, reasons
 from safety.models import User
 
 
@@ -38,6 +38,8 @@ def preview(document: object, *, by: User) -> dict[str, Any]:
         "sla_class": decision.sla_class,
         "approval_level": decision.approval_level,
         "approvals_needed": approvals_needed(decision.approval_level),
+        "approval_reasons": reasons(risk_of(plan.document, plan.action_class)),
+        "steps_to_approve": steps_to_approve(plan.document, decision.approval_level),
         "timeouts": {
             "step_seconds": decision.limits.step_seconds,
             "execution_seconds": decision.execution_seconds,

@@ -19,13 +19,20 @@ WITH moved AS (
     UPDATE executions_execution
        SET status = %(new)s, status_reason = %(status_reason)s, last_seq = last_seq + 1,
            finished_at = CASE WHEN %(final)s THEN statement_timestamp() END,
-           deadline_at = CASE WHEN %(restart)s THEN NULL ELSE deadline_at END,
-           error_code = CASE WHEN %(restart)s THEN '' ELSE error_code END
+           -- Time that people take to approve a step does not count against the limit: what was left of it is left.
+           deadline_at = CASE WHEN %(restart)s THEN NULL WHEN %(old)s = 'pending_approval' THEN coalesce(
+                deadline_at + (statement_timestamp() - (SELECT asked_at FROM executions_pendingapproval p
+                                                         WHERE p.execution_id = executions_execution.id)), deadline_at)
+                ELSE deadline_at END,
+           error_code = CASE WHEN %(restart)s THEN '' ELSE coalesce(%(error_code)s, error_code) END
      WHERE id = ANY (%(ids)s) AND status = %(old)s
     RETURNING id, last_seq
 ), event AS (
     INSERT INTO executions_event (execution_id, seq, kind, actor, reason, data)
     SELECT id, last_seq, %(kind)s, %(actor)s, %(reason)s, %(data)s::jsonb FROM moved
+), decided AS (
+    DELETE FROM executions_pendingapproval
+     WHERE %(old)s = 'pending_approval' AND execution_id IN (SELECT id FROM moved)
 ), freed AS (
     UPDATE safety_idempotencykey SET blocks_until = to_timestamp(0)
      WHERE %(final)s AND %(new)s <> 'succeeded' AND execution_id IN (SELECT id FROM moved)
@@ -112,13 +119,22 @@ def move(
     status_reason: str | None = None,
     data: dict[str, Any] | None = None,
     restart: bool = False,
+    error_code: str | None = None,
 ) -> bool:
     """Move one execution from `old` to `new` with its event; return whether it was still in `old`.
 
     `restart` clears deadline and error for a new run. Raises KeyError when the move is not legal.
     """
     moved = move_many(
-        [execution_id], old, new, actor=actor, reason=reason, status_reason=status_reason, data=data, restart=restart
+        [execution_id],
+        old,
+        new,
+        actor=actor,
+        reason=reason,
+        status_reason=status_reason,
+        data=data,
+        restart=restart,
+        error_code=error_code,
     )
     return bool(moved)
 
@@ -133,6 +149,7 @@ def move_many(
     status_reason: str | None = None,
     data: dict[str, Any] | None = None,
     restart: bool = False,
+    error_code: str | None = None,
 ) -> list[int]:
     """The same for several; return those that were still in `old`. The caller has locked their rows, in order."""
     kind = execution_event(old, new)
@@ -149,6 +166,7 @@ def move_many(
                 "status_reason": reason if status_reason is None else status_reason,
                 "final": new in FINAL_EXECUTION,
                 "restart": restart,
+                "error_code": error_code,
                 "data": json.dumps({"from": old, "to": new, **(data or {})}),
             },
         )
@@ -159,12 +177,31 @@ def move_many(
     return moved
 
 
-def conclude(execution_id: int, old: str, new: str, *, actor: str, reason: str) -> bool:
+def conclude(
+    execution_id: int,
+    old: str,
+    new: str,
+    *,
+    actor: str,
+    reason: str,
+    status_reason: str | None = None,
+    error_code: str | None = None,
+) -> bool:
     """Move one execution that no worker holds from `old` to its end `new`; what has not begun is skipped.
 
     Returns whether it was still in `old`; nothing is written if it was not. Raises KeyError when the move is not legal.
     """
-    return bool(conclude_many([execution_id], old, new, actor=actor, reason=reason))
+    return bool(
+        conclude_many(
+            [execution_id],
+            old,
+            new,
+            actor=actor,
+            reason=reason,
+            status_reason=status_reason,
+            error_code=error_code,
+        )
+    )
 
 
 def conclude_many(
@@ -175,6 +212,8 @@ def conclude_many(
     actor: str,
     reason: str,
     data: dict[str, Any] | None = None,
+    status_reason: str | None = None,
+    error_code: str | None = None,
 ) -> list[int]:
     """The same for several; return those that were still in `old`."""
     execution_event(old, new)
@@ -184,7 +223,9 @@ def conclude_many(
             return []
         # Before the move: the last event of an execution is that it ended, and readers stop there.
         cursor.execute(SKIP, {"ids": still, "new": StepStatus.SKIPPED, "actor": actor, "reason": ""})
-        return move_many(still, old, new, actor=actor, reason=reason, data=data)
+        return move_many(
+            still, old, new, actor=actor, reason=reason, data=data, status_reason=status_reason, error_code=error_code
+        )
 
 
 def run_again(execution_ids: Sequence[int], *, actor: str, reason: str) -> None:

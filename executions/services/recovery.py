@@ -9,6 +9,7 @@ from django.db import transaction
 
 from executions.models import Execution, Step, StepTarget
 from executions.plans.templates import Template, templates_in
+from executions.services.decisions import void_step_approvals
 from executions.services.entries import entries_of
 from executions.services.records import move, remark
 from executions.services.refusals import Refused, forbidden, not_found
@@ -160,6 +161,8 @@ def resolve(execution_id: int, *, by: User, step: str, outcome: str, reason: str
                 status=409,
             )
         _move_unknown(found, OUTCOMES[outcome], actor=by.actor, reason=reason)
+        if OUTCOMES[outcome] == S.PENDING:
+            void_step_approvals([execution.pk], reason=reason)
         if execution.steps.filter(status=S.UNKNOWN).exists():
             return E.NEEDS_ATTENTION
         if not move(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from django.db import transaction
 
@@ -17,6 +18,10 @@ from safety import rbac
 from safety.models import User
 
 E = ExecutionStatus
+
+# How a wish to stop begins that comes from an approver; every other begins with who wishes it. The engine tells them
+# apart by it (engine/entry.py), and it is the code of an execution that ends so.
+WITHDRAWN = "approval_withdrawn"
 
 # Between two looks at an execution that was just being claimed, or handed back, when we looked.
 RETRY_SECONDS = 0.02
@@ -36,7 +41,7 @@ def cancel(execution_id: int, *, by: User, reason: str) -> str:
             "You may not cancel this execution.", "Ask the one who submitted it, an operator or an administrator."
         )
     for _ in range(TRIES):
-        status = _try_to_cancel(execution, by.actor, reason)
+        status = try_to_cancel(execution, by.actor, reason)
         if status is not None:
             return status
         time.sleep(RETRY_SECONDS)
@@ -55,60 +60,99 @@ def cancel_many(execution_ids: Sequence[int], *, by: User, reason: str) -> dict[
     return answers
 
 
-def _try_to_cancel(execution: Execution, actor: str, reason: str) -> str | None:
-    """Return the new status, or None when the execution moved on while we looked and it is to be looked at again."""
+def refuse_final(execution: Execution) -> None:
+    """Refuse to stop what has ended."""
+    raise Refused(
+        "already_final",
+        f"Execution {execution.pk} has already ended: {execution.get_status_display().lower()}.",
+        "Nothing is left to cancel. To undo it, submit a plan that does.",
+        status=409,
+    )
+
+
+def try_to_cancel(
+    execution: Execution, actor: str, reason: str, *, why: str = "", said: str | None = None
+) -> str | None:
+    """Return the new status, or None when the execution moved on while we looked and it is to be looked at again.
+
+    `why` is WITHDRAWN when it is stopped because its approval was, and `said` the sentence that its row then shows.
+    Raises Refused(already_final).
+    """
+    wish = _Wish(actor, reason, why, said)
     status = execution.status
     if status in FINAL_EXECUTION:
-        raise Refused(
-            "already_final",
-            f"Execution {execution.pk} has already ended: {execution.get_status_display().lower()}.",
-            "Nothing is left to cancel. To undo it, submit a plan that does.",
-            status=409,
-        )
+        refuse_final(execution)
     if status == E.CANCELLING:
         return status
     if status == E.PENDING_APPROVAL:
-        return E.CANCELLED if conclude(execution.pk, status, E.CANCELLED, actor=actor, reason=reason) else None
+        return E.CANCELLED if _conclude(execution, status, wish) else None
     if status == E.NEEDS_ATTENTION:
         with transaction.atomic():
             lock_open(execution.pk)
-            if not conclude(execution.pk, status, E.CANCELLED, actor=actor, reason=reason):
+            if not _conclude(execution, status, wish):
                 return None
             close(execution.pk, "discarded", by=actor, reason=reason)
         return E.CANCELLED
     if status == E.QUEUED:
-        return _cancel_queued(execution, actor, reason) or _ask_worker(execution, actor, reason)
-    return _ask_worker(execution, actor, reason) or _ask_next_worker(execution, actor, reason)
+        return _cancel_queued(execution, wish) or _ask_worker(execution, wish)
+    return _ask_worker(execution, wish) or _ask_next_worker(execution, wish)
 
 
-def _cancel_queued(execution: Execution, actor: str, reason: str) -> str | None:
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """Who wants an execution stopped, and why."""
+
+    actor: str
+    reason: str
+    why: str
+    said: str | None
+
+    @property
+    def for_worker(self) -> str:
+        said = f"{self.actor}: {self.reason}" if self.reason else self.actor
+        return f"{self.why}: {said}" if self.why else said
+
+
+def _conclude(execution: Execution, status: str, wish: _Wish) -> bool:
+    return conclude(
+        execution.pk,
+        status,
+        E.CANCELLED,
+        actor=wish.actor,
+        reason=wish.reason,
+        status_reason=wish.said,
+        error_code=wish.why or None,
+    )
+
+
+def _cancel_queued(execution: Execution, wish: _Wish) -> str | None:
     """Take it out of the queue if no worker has it; entry, locks, status and event in one transaction."""
     with transaction.atomic():
         if not queue.remove([execution.pk]):
             return None
         # Not queued any more: it was running when its worker was lost, and waits for its next attempt.
-        if not conclude(execution.pk, E.QUEUED, E.CANCELLED, actor=actor, reason=reason):
+        if not _conclude(execution, E.QUEUED, wish):
             transaction.set_rollback(True)
             return None
     return E.CANCELLED
 
 
-def _ask_worker(execution: Execution, actor: str, reason: str) -> str | None:
+def _ask_worker(execution: Execution, wish: _Wish) -> str | None:
     """Leave the wish with the lease and tell the worker. Its ledger writes what becomes of it.
 
     The entry's row is locked by the UPDATE before the execution's: the order of the ledger's own writes. So either the
     worker's last commit came first (the entry is gone, no row is counted here) or it finds the status `cancelling`.
     """
     with transaction.atomic():
-        if queue.ask_to_cancel(execution.pk, f"{actor}: {reason}" if reason else actor) != 1:
+        if queue.ask_to_cancel(execution.pk, wish.for_worker) != 1:
             return None
-        if not move(execution.pk, execution.status, E.CANCELLING, actor=actor, reason=reason):
+        if not _move_to_cancelling(execution, execution.status, wish):
             transaction.set_rollback(True)
             return None
     return E.CANCELLING
 
 
-def _ask_next_worker(execution: Execution, actor: str, reason: str) -> str | None:
+def _ask_next_worker(execution: Execution, wish: _Wish) -> str | None:
     """Its worker was lost, and it waits for its next attempt: whoever claims it finds that it is to be cancelled.
 
     It is not cancelled here: what was in flight is for the engine to judge. The rest of its backoff is spared.
@@ -116,7 +160,11 @@ def _ask_next_worker(execution: Execution, actor: str, reason: str) -> str | Non
     with transaction.atomic():
         if not queue.hasten(execution.pk):
             return None
-        if not move(execution.pk, E.RUNNING, E.CANCELLING, actor=actor, reason=reason):
+        if not _move_to_cancelling(execution, E.RUNNING, wish):
             transaction.set_rollback(True)
             return None
     return E.CANCELLING
+
+
+def _move_to_cancelling(execution: Execution, old: str, wish: _Wish) -> bool:
+    return move(execution.pk, old, E.CANCELLING, actor=wish.actor, reason=wish.reason, status_reason=wish.said)

@@ -18,6 +18,7 @@ from executions.services.plan_secrets import PlanSecrets
 from executions.services.policy import Decision, decide
 from executions.services.refusals import Refused, forbidden
 from executions.states import ExecutionStatus
+from executions.target_changes import targets_hash
 from executions.tools import get_catalog
 from queueing.control import is_draining
 from safety import idempotency, rbac
@@ -211,6 +212,8 @@ def _request(number: int, submission: Submission, plan: CompiledPlan, planning: 
         "parent_id": submission.parent_id,
         "title": plan.title[:300],
         "plan_hash": plan.hash,
+        # Nobody approves what runs by itself, so nothing need be said of what was approved.
+        "targets_hash": targets_hash(plan.document) if decision.approval_level else "",
         "action_class": plan.action_class,
         "environment": plan.document["environment"] or "",
         "reason": submission.reason,

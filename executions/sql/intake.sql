@@ -2,7 +2,7 @@
 -- the caller's one transaction. Called with one request by the API's submit and with up to 1,000 by its batch.
 --
 -- p_requests: [{"n": its number in the call, "tenant_id", "actor_id", "actor": name for events, "parent_id", "title",
---   "status": "queued" or "pending_approval", "plan_hash", "action_class", "sla_class", "approval_level", "priority",
+--   "status": "queued" or "pending_approval", "plan_hash", "targets_hash", "action_class", "sla_class", "approval_level", "priority",
 --   "environment", "reason", "tags": [..], "trace_id", "not_before", "execution_seconds", "step_seconds",
 --   "approval_seconds", "max_attempts", "pool", "region", "key": idempotency key or null, "request_hash", "locks": [{"asset_id",
 --   "exclusive"}], "document": the compiled plan}]; no key twice.
@@ -91,23 +91,25 @@ BEGIN
         SELECT p_ids[r.place] AS id, r.*
           FROM ROWS FROM (jsonb_to_recordset(p_requests) AS (
                    tenant_id bigint, actor_id bigint, actor text, parent_id bigint, title text, status text, plan_hash text,
-                   action_class text, sla_class text, approval_level smallint, priority smallint, environment text,
+                   targets_hash text, action_class text, sla_class text, approval_level smallint, priority smallint, environment text,
                    reason text, tags text[], trace_id text, not_before timestamptz, execution_seconds integer,
                    step_seconds integer, max_attempts smallint, approval_seconds integer, document jsonb))
                WITH ORDINALITY AS r(
-                   tenant_id, actor_id, actor, parent_id, title, status, plan_hash, action_class, sla_class, approval_level,
-                   priority, environment, reason, tags, trace_id, not_before, execution_seconds, step_seconds,
+                   tenant_id, actor_id, actor, parent_id, title, status, plan_hash, targets_hash, action_class, sla_class,
+                   approval_level, priority, environment, reason, tags, trace_id, not_before, execution_seconds, step_seconds,
                    max_attempts, approval_seconds, document, place)
          WHERE p_ids[r.place] IS NOT NULL
     ), execution AS (
-        INSERT INTO executions_execution (id, tenant_id, actor_id, parent_id, title, status, plan_hash, action_class,
+        INSERT INTO executions_execution (id, tenant_id, actor_id, parent_id, title, status, plan_hash, targets_hash, action_class,
                 sla_class, approval_level, priority, environment, reason, tags, trace_id, not_before, execution_seconds,
                 step_seconds, max_attempts, approval_expires_at, last_seq)
-        SELECT id, tenant_id, actor_id, parent_id, title, status, plan_hash, action_class, sla_class, approval_level,
-               priority, environment, reason, tags, trace_id, not_before, execution_seconds, step_seconds, max_attempts,
+        SELECT id, tenant_id, actor_id, parent_id, title, status, plan_hash, targets_hash, action_class, sla_class,
+               approval_level, priority, environment, reason, tags, trace_id, not_before, execution_seconds, step_seconds, max_attempts,
                CASE WHEN status = 'pending_approval'
                     THEN statement_timestamp() + make_interval(secs => approval_seconds) END, 1
           FROM request
+    ), asked AS (
+        INSERT INTO executions_pendingapproval (execution_id) SELECT id FROM request WHERE status = 'pending_approval'
     ), plan AS (
         INSERT INTO executions_executionplan (execution_id, document) SELECT id, document FROM request
     ), planned AS MATERIALIZED (

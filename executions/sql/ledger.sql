@@ -3,7 +3,7 @@
 -- p_ops: {
 --   "executions": [{"id", "token", "n": how many events and chunks follow for it, "status": new or null,
 --       "from": [statuses it may have] or null, "reason", "error_code", "start": bool, "end": null | "finish" | "return" |
---       "dead", "delay": seconds, "give_back": bool, "dead_reason", "pattern", "fingerprint"}],
+--       "dead" | "ask", "ask": [ids of the steps that wait for approval], "delay": seconds, "give_back": bool, "dead_reason", "pattern", "fingerprint"}],
 --   "steps":   [{"id", "execution_id", "from", "to", "error_code", "error"}],
 --   "targets": [{"id", "execution_id", "from", "to", "attempt", "exit_code", "error_code", "error", "stop_confirmed",
 --                "stdout_bytes", "stderr_bytes", "truncated", "stdout", "data"}],
@@ -27,6 +27,7 @@ DECLARE
     v_return jsonb;
     v_now timestamptz;
     v_dead boolean;
+    v_ask boolean;
 BEGIN
     PERFORM FROM queueing_queueentry
       WHERE execution_id IN (SELECT (o ->> 'id')::bigint FROM jsonb_array_elements(p_ops -> 'executions') o)
@@ -109,7 +110,10 @@ BEGIN
                     e.deadline_at + coalesce(v_now - (SELECT q.returned_at FROM queueing_queueentry q
                                                        WHERE q.execution_id = e.id), interval '0'),
                     v_now + make_interval(secs => e.execution_seconds)) ELSE e.deadline_at END,
-               finished_at = CASE WHEN o."end" = 'finish' THEN v_now ELSE e.finished_at END
+               finished_at = CASE WHEN o."end" = 'finish' THEN v_now ELSE e.finished_at END,
+               approval_expires_at = CASE WHEN o."end" = 'ask' THEN v_now + make_interval(secs => coalesce(
+                    (SELECT p.approval_seconds FROM safety_timeoutpolicy p
+                      WHERE p.sla_class = e.sla_class AND p.action_class = e.action_class), 3600)) ELSE e.approval_expires_at END
           FROM jsonb_to_recordset(v_ops -> 'executions')
                AS o(id bigint, n integer, status text, "from" text[], reason text, error_code text, start boolean, "end" text)
          WHERE e.id = o.id AND (o."from" IS NULL OR e.status = ANY (o."from"))
@@ -134,12 +138,12 @@ BEGIN
     END IF;
 
     -- Ways out of the queue, in this same transaction: a final status, free locks and a closed entry are one fact.
-    SELECT array_agg(o.id) FILTER (WHERE o."end" IN ('finish', 'dead')),
+    SELECT array_agg(o.id) FILTER (WHERE o."end" IN ('finish', 'dead', 'ask')),
            jsonb_agg(jsonb_build_object('execution_id', o.id, 'delay_seconds', coalesce(o.delay, 0),
                                         'give_back', coalesce(o.give_back, false), 'end', 'handed_back',
                                         'error', o.reason)) FILTER (WHERE o."end" = 'return'),
-           bool_or(o."end" = 'dead')
-      INTO v_ids, v_return, v_dead
+           bool_or(o."end" = 'dead'), bool_or(o."end" = 'ask')
+      INTO v_ids, v_return, v_dead, v_ask
       FROM jsonb_to_recordset(v_ops -> 'executions')
            AS o(id bigint, "end" text, delay double precision, give_back boolean, reason text)
      WHERE o."end" IS NOT NULL;
@@ -164,6 +168,21 @@ BEGIN
               FROM jsonb_to_recordset(v_ops -> 'executions') AS o(id bigint, "end" text, reason text)
              WHERE o."end" = 'dead'));
     END IF;
+    IF v_ask THEN
+        -- It holds no machine while people think. What its entry knew of its attempts is kept, and this one given back.
+        INSERT INTO executions_pendingapproval (execution_id, steps, asked_at, attempt, attempts_left, losses)
+        SELECT o.id, o.ask, v_now, q.attempt, q.attempts_left + 1, q.losses
+          FROM jsonb_to_recordset(v_ops -> 'executions') AS o(id bigint, "end" text, ask text[])
+          JOIN queueing_queueentry q ON q.execution_id = o.id WHERE o."end" = 'ask'
+            ON CONFLICT (execution_id) DO UPDATE  -- left by a process of the release before this one
+           SET steps = excluded.steps, asked_at = excluded.asked_at, attempt = excluded.attempt,
+               attempts_left = excluded.attempts_left, losses = excluded.losses, notice_due_at = v_now,
+               notice_tries = 0, notice_error = '';
+        PERFORM queue_keep_attempts((
+            SELECT jsonb_agg(jsonb_build_object('execution_id', o.id, 'end', 'handed_back', 'error', o.reason))
+              FROM jsonb_to_recordset(v_ops -> 'executions') AS o(id bigint, "end" text, reason text)
+             WHERE o."end" = 'ask'));
+    END IF;
     IF v_ids IS NOT NULL THEN
         -- Failed, cancelled and the like let the same request be submitted again.
         UPDATE safety_idempotencykey k SET blocks_until = to_timestamp(0)
@@ -186,12 +205,19 @@ END $$;
 
 
 -- What the engine needs to run, or to go on with, these executions.
--- [{"id", "tenant_id", "actor_id", "status", "action_class", "environment", "step_seconds", "remaining_seconds",
---   "document", "steps": [[id, key, status]], "targets": [[id, step_id, position, status, attempt, exit_code, stdout]]}]
+-- [{"id", "tenant_id", "actor_id", "status", "action_class", "approval_level", "step_seconds", "remaining_seconds",
+--   "approvals": [[step or '', user id]] that approve this plan on these targets; null at level 0; "document",
+--   "steps": [[id, key, status]], "targets": [[id, step_id, position, status, attempt, exit_code, stdout]]}]
 CREATE OR REPLACE FUNCTION executions_load(p_ids bigint[]) RETURNS jsonb
-LANGUAGE sql STABLE AS $$
-    SELECT coalesce(jsonb_agg(jsonb_build_object(
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (SELECT coalesce(jsonb_agg(jsonb_build_object(
         'id', e.id, 'tenant_id', e.tenant_id, 'actor_id', e.actor_id, 'status', e.status, 'action_class', e.action_class,
+        'approval_level', e.approval_level,
+        'approvals', CASE WHEN e.approval_level > 0 THEN (
+             SELECT jsonb_agg(jsonb_build_array(a.step, a.by_id)) FROM executions_approval a
+              WHERE a.execution_id = e.id AND a.approved AND a.withdrawn_at IS NULL
+                AND a.plan_hash = e.plan_hash AND a.targets_hash = e.targets_hash) END,
         'step_seconds', e.step_seconds, 'last_seq', e.last_seq,
         'remaining_seconds', CASE WHEN e.deadline_at IS NULL THEN e.execution_seconds
              ELSE extract(epoch FROM e.deadline_at - coalesce(q.returned_at, statement_timestamp())) END,
@@ -203,5 +229,5 @@ LANGUAGE sql STABLE AS $$
                       FROM executions_steptarget t WHERE t.execution_id = e.id))), '[]'::jsonb)
       FROM executions_execution e JOIN executions_executionplan p ON p.execution_id = e.id
       LEFT JOIN queueing_queueentry q ON q.execution_id = e.id
-     WHERE e.id = ANY (p_ids)
-$$;
+     WHERE e.id = ANY (p_ids));
+END $$;

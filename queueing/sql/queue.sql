@@ -12,7 +12,9 @@ CREATE SEQUENCE IF NOT EXISTS queueing_token_seq;
 
 -- Put executions into the queue, with their requests for locks.
 -- p_entries: [{"execution_id", "tenant_id", "priority", "not_before" (null or time), "max_attempts", "pool", "region",
---              "losses", "locks": [{"asset_id", "exclusive"}]}]; without a pool it is 'default', without a region any.
+--              "losses", "locks": [{"asset_id", "exclusive"}], "attempt", "attempts_left", "came_back"}]; without a pool it is
+-- 'default', without a region any. The last three are for one that was in the queue before and goes on: how many attempts it
+-- had, how many are left, and that the time from now on does not count against its limit.
 -- Needs no line lock: a request that a running claim cannot see yet is only granted later, and a waiter that was
 -- parked behind nothing visible is woken by whoever parked it (see queue_release).
 CREATE OR REPLACE FUNCTION queue_enqueue(p_entries jsonb, p_ageing interval) RETURNS void
@@ -26,17 +28,20 @@ BEGIN
 
     WITH entry AS (
         SELECT e.execution_id, e.tenant_id, e.priority, e.max_attempts, e.locks, coalesce(e.pool, 'default') AS pool,
-               coalesce(e.region, '') AS region, coalesce(e.losses, 0) AS losses,
+               coalesce(e.region, '') AS region, coalesce(e.losses, 0) AS losses, coalesce(e.attempt, 0) AS attempt,
+               coalesce(e.attempts_left, e.max_attempts) AS attempts_left, coalesce(e.came_back, false) AS came_back,
                e.not_before IS NOT NULL AND e.not_before > statement_timestamp() AS later,
                greatest(e.not_before, statement_timestamp()) AS available_at
           FROM jsonb_to_recordset(p_entries) AS e(
                    execution_id bigint, tenant_id bigint, priority smallint, not_before timestamptz,
-                   max_attempts integer, pool text, region text, losses smallint, locks jsonb)
+                   max_attempts integer, pool text, region text, losses smallint, locks jsonb, attempt integer,
+                   attempts_left integer, came_back boolean)
     ), added AS (
         INSERT INTO queueing_queueentry (execution_id, tenant_id, pool, region, state, priority, available_at, place,
-                                         attempts_left, losses, ready_at)
+                                         attempt, attempts_left, losses, ready_at, returned_at)
         SELECT execution_id, tenant_id, pool, region, CASE WHEN later THEN 'delayed' ELSE 'ready' END, priority,
-               available_at, available_at + (priority - 1) * p_ageing, max_attempts, losses, available_at
+               available_at, available_at + (priority - 1) * p_ageing, attempt, attempts_left, losses, available_at,
+               CASE WHEN came_back THEN statement_timestamp() END
           FROM entry
     )
     INSERT INTO queueing_assetlock (execution_id, asset_id, place, exclusive, state)

@@ -10,6 +10,7 @@ ACTIONS: dict[str, str] = {
     "execution.reject": "rejected an execution",
     "execution.expire": "let an approval expire",
     "execution.invalidate": "invalidated an approval",
+    "execution.withdraw_approval": "withdrew an approval",
     "execution.cancel": "cancelled an execution",
     "execution.resolve": "resolved a step",
     "execution.start": "started an execution",

@@ -365,6 +365,10 @@ POST api/v1/locks/<row:asset_id>/free/
 POST api/v1/executions/<row:execution_id>/approve/
 POST api/v1/executions/<row:execution_id>/reject/
 
+# Taking one's own approval back: nobody here has given one
+= 401   401   404   409   409   409   409   409   409   409   404   409   404   404
+POST api/v1/executions/<row:execution_id>/withdraw-approval/
+
 # A retry is a submit
 = 401   401   404   404   403   403   403   403   done  done  404   403   404   404
 POST api/v1/executions/<row:execution_id>/retry/

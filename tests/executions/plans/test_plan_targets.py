@@ -195,4 +195,5 @@ def test_stored_targets_say_how_the_machine_is_reached() -> None:
         "ip_address": "10.9.9.9",
         "connection": "powershell",
         "environment": "production",
+        "criticality": "medium",
     }

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from django.utils import timezone
 
-from executions.models import Approval, Event, Execution
+from executions.models import Approval, Event, Execution, PendingApproval
 from executions.services import Refused, approve, cancel, reject
 from executions.services.decisions import expire_overdue
 from queueing.models import AssetLock, QueueEntry
@@ -75,7 +75,10 @@ def test_an_approval_puts_it_into_the_queue_with_its_locks(waiting: int, approve
     execution = Execution.objects.get(pk=waiting)
     assert (event.actor, event.reason) == ("user:approver", "looks right")
     assert event.data == {"given": 1, "needed": 1, "plan_hash": execution.plan_hash}
-    assert Approval.objects.get().plan_hash == execution.plan_hash
+    approval = Approval.objects.get()
+    assert (approval.plan_hash, approval.targets_hash) == (execution.plan_hash, execution.targets_hash)
+    assert len(execution.targets_hash) == 64
+    assert not PendingApproval.objects.exists()
     assert_told_in_order(waiting)
 
 

@@ -1,0 +1,152 @@
+"""Whether the machines of a stored plan still are what they were when it was taken in, and was shown to approvers.
+
+An approval is for a plan on these machines. A plan names them one by one, or through groups, tags and queries; it was
+resolved once, at submit. Since then a machine may have come into a group, been taken out of use, been given another
+address, or moved to another environment: then it is not what was approved.
+
+A machine that the plan names itself is the one that it was, as long as that one is unchanged: that another one has come
+to have the same short host name does not matter any more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from executions.inventory import TenantInventory
+from executions.models import Asset
+
+# What approvers are shown of a machine. A plan that was stored by an earlier release knows less of it.
+SHOWN = ("name", "hostname", "ip_address", "connection", "environment", "criticality")
+MOST_NAMED = 5  # machines in one sentence
+
+Facts = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOfTenant:
+    """A stored plan, and whose it is."""
+
+    tenant_id: int
+    document: Mapping[str, Any]
+
+
+def targets_hash(document: Mapping[str, Any]) -> str:
+    """Return SHA-256, in hex, over what approvers are shown of the plan's machines and how they were found."""
+    machines = {str(number): [facts.get(name) for name in SHOWN] for number, facts in _machines(document).items()}
+    steps = [[target["asset_id"] for target in step["targets"]] for step in document["steps"]]
+    form = json.dumps([machines, steps, document.get("selectors", [])], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(form.encode()).hexdigest()
+
+
+def changes_of(plans: Mapping[int, PlanOfTenant]) -> dict[int, list[str]]:
+    """Return, by the plan's key, sentences that say what has changed; plans without a change are left out.
+
+    One query for all machines, one for all groups, one for all tags, and one for each asset-query.
+    """
+    machines = {key: _machines(plan.document) for key, plan in plans.items()}
+    now = _assets({number for facts in machines.values() for number in facts})
+    members = _members(plans.values())
+    found: dict[int, list[str]] = {}
+    for key, plan in plans.items():
+        said = [
+            sentence
+            for number, facts in machines[key].items()
+            if (sentence := _change(facts, now.get(number), plan.tenant_id))
+        ]
+        for selector in plan.document.get("selectors", []):
+            said += _moved(selector, members[plan.tenant_id, *_key(selector)])
+        if said:
+            found[key] = said
+    return found
+
+
+def out_of_use(asset_ids: Collection[int]) -> dict[int, str]:
+    """Return those of the assets that nothing may touch any more, with what became of them. One query."""
+    if not asset_ids:
+        return {}
+    in_use = dict(Asset.objects.filter(pk__in=asset_ids).values_list("pk", "is_active"))
+    return {
+        number: "was taken out of use" if number in in_use else "was removed from the inventory"
+        for number in asset_ids
+        if not in_use.get(number, False)
+    }
+
+
+def _machines(document: Mapping[str, Any]) -> dict[int, Facts]:
+    return {target["asset_id"]: target for step in document["steps"] for target in step["targets"]}
+
+
+def _assets(numbers: Collection[int]) -> dict[int, Facts]:
+    rows = Asset.objects.filter(pk__in=numbers).values("pk", "tenant_id", "is_active", *SHOWN) if numbers else ()
+    return {row["pk"]: row for row in rows}
+
+
+def _change(facts: Facts, now: Facts | None, tenant_id: int) -> str:
+    name = facts["name"]
+    if now is None or now["tenant_id"] != tenant_id:
+        return f"{name} was removed from the inventory."
+    if not now["is_active"]:
+        return f"{name} was taken out of use."
+    other = [
+        f"{field.replace('_', ' ')} was {facts[field] or 'empty'}, is {now[field] or 'empty'}"
+        for field in SHOWN
+        if field in facts and (facts[field] or None) != (now[field] or None)
+    ]
+    return f"{name} was changed: {'; '.join(other)}." if other else ""
+
+
+def _key(selector: Mapping[str, Any]) -> tuple[str, str]:
+    name = selector["name"] if selector["kind"] != "query" else json.dumps(selector["filters"], sort_keys=True)
+    return selector["kind"], name
+
+
+def _members(plans: Iterable[PlanOfTenant]) -> dict[tuple[int, str, str], dict[int, str]]:
+    """Return what every selector of the plans stands for now: the names of the assets by their ids."""
+    members: dict[tuple[int, str, str], dict[int, str]] = defaultdict(dict)
+    names: dict[str, set[str]] = {"group": set(), "tag": set()}
+    queries: dict[tuple[int, str, str], Mapping[str, Any]] = {}
+    for plan in plans:
+        for selector in plan.document.get("selectors", []):
+            if selector["kind"] == "query":
+                queries[plan.tenant_id, *_key(selector)] = selector["filters"]
+            else:
+                names[selector["kind"]].add(selector["name"])
+    in_use = Asset.objects.filter(is_active=True)
+    if names["group"]:
+        rows = in_use.filter(groups__name__in=names["group"])
+        for tenant_id, group, number, name in rows.values_list("tenant_id", "groups__name", "pk", "name"):
+            members[tenant_id, "group", group][number] = name
+    if names["tag"]:
+        tagged = in_use.filter(tags__overlap=sorted(names["tag"]))
+        for tenant_id, tags, number, name in tagged.values_list("tenant_id", "tags", "pk", "name"):
+            for tag in names["tag"].intersection(tags):
+                members[tenant_id, "tag", tag][number] = name
+    for key, filters in queries.items():
+        found = TenantInventory(key[0]).query(filters, ["id", "name"])
+        members[key] = {int(str(row["id"])): str(row["name"]) for row in found}
+    return members
+
+
+def _moved(selector: Mapping[str, Any], now: Mapping[int, str]) -> list[str]:
+    before = set(selector["asset_ids"])
+    what = {
+        "group": f"group {selector['name']}",
+        "tag": f"tag {selector['name']}",
+        "query": "asset-query",
+    }[selector["kind"]]
+    said = []
+    if new := [name for number, name in now.items() if number not in before]:
+        said.append(f"The {what} has {_listed(new)} now, which the plan would not touch.")
+    if gone := before - now.keys():
+        said.append(f"The {what} has lost {len(gone)} of the {len(before)} machines that the plan touches.")
+    return said
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(sorted(names)[:MOST_NAMED])
+    return f"{shown} and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else shown

@@ -1,0 +1,53 @@
+-- Which of the asked (user, execution) pairs may decide: the user may approve executions on these targets.
+-- By the role approver or admin, as a superuser, or by `approve` without an object: on everything of the tenant. Otherwise
+-- when every target is in an asset group on which `approve` was given. A target whose asset is gone is in no group, so it is
+-- not covered. Whether it is the user's own execution is another question, which the caller asks.
+WITH asked AS (
+    SELECT DISTINCT u.id AS user_id, u.is_superuser, e.id AS execution_id
+      FROM unnest(%(users)s::bigint[], %(executions)s::bigint[]) AS pair (user_id, execution_id)
+      JOIN safety_user u ON u.id = pair.user_id AND u.is_active
+      JOIN executions_execution e ON e.id = pair.execution_id AND e.tenant_id = u.tenant_id
+),
+permission AS MATERIALIZED (
+    SELECT p.id, ct.model FROM auth_permission p JOIN django_content_type ct ON ct.id = p.content_type_id
+     WHERE ct.app_label = 'executions' AND p.codename = 'approve'
+),
+everywhere AS MATERIALIZED (
+    SELECT m.user_id FROM safety_user_groups m JOIN auth_group g ON g.id = m.group_id
+     WHERE m.user_id = ANY (%(users)s) AND g.name IN ('admin', 'approver')
+    UNION ALL
+    SELECT held.user_id FROM safety_user_user_permissions held JOIN permission ON permission.id = held.permission_id
+     WHERE held.user_id = ANY (%(users)s)
+    UNION ALL
+    SELECT m.user_id
+      FROM safety_user_groups m
+      JOIN auth_group_permissions held ON held.group_id = m.group_id
+      JOIN permission ON permission.id = held.permission_id
+     WHERE m.user_id = ANY (%(users)s)
+),
+-- object_pk is text: compared as text, so that an odd key of another model breaks no cast.
+granted AS MATERIALIZED (
+    SELECT held.user_id, held.object_pk
+      FROM guardian_userobjectpermission held
+      JOIN permission ON permission.id = held.permission_id AND permission.model = 'assetgroup'
+     WHERE held.user_id = ANY (%(users)s)
+    UNION ALL
+    SELECT m.user_id, held.object_pk
+      FROM safety_user_groups m
+      JOIN guardian_groupobjectpermission held ON held.group_id = m.group_id
+      JOIN permission ON permission.id = held.permission_id AND permission.model = 'assetgroup'
+     WHERE m.user_id = ANY (%(users)s)
+)
+SELECT user_id, execution_id
+  FROM asked
+ WHERE is_superuser
+    OR user_id IN (SELECT user_id FROM everywhere)
+    OR (user_id IN (SELECT user_id FROM granted)
+        -- Steps without a target have no name: a plan of such steps alone is covered by no group.
+        AND EXISTS (SELECT FROM executions_steptarget t WHERE t.execution_id = asked.execution_id AND t.name <> '')
+        AND NOT EXISTS (
+            SELECT FROM executions_steptarget t
+             WHERE t.execution_id = asked.execution_id AND t.name <> '' AND NOT EXISTS (
+                 SELECT FROM executions_asset_groups m
+                   JOIN granted ON granted.user_id = asked.user_id AND granted.object_pk = m.assetgroup_id::text
+                  WHERE m.asset_id = t.asset_id)))
