@@ -10,12 +10,12 @@ import ipaddress
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from django.db import connection
 from django.db.models import Q
 
 from executions.inventory_queries import ROW_FIELDS, asset_condition, check_fields
 from executions.models import Asset, AssetGroup
 from executions.plans.inventory import InventoryAsset
+from opsconductor.prepared import prepared_cursor
 
 PREFETCH_ROWS = 5_000  # a tenant with more assets is asked reference by reference
 SINGLE_LOOKUPS = 8  # so many references are looked up one by one before it pays to load everything
@@ -113,7 +113,7 @@ class TenantInventory:
             "id": parse_id(ref),
             "address": parse_address(ref),
         }
-        with connection.cursor() as cursor:
+        with prepared_cursor() as cursor:
             cursor.execute(_CANDIDATES, keys)
             rows = cursor.fetchall()
         return _Index(_inventory_asset(dict(zip(_COLUMNS, row, strict=True))) for row in rows)

@@ -6,6 +6,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from opsconductor.environment import ConfigError
 
+PREPARE_AFTER = 3  # uses of a statement over one connection; see prepared.py, nothing else of Django's is prepared
+
 # How soon each side notices that the other is gone without a word: a host that died, a network that swallows packets.
 # TCP alone takes a quarter of an hour, or two hours when it has nothing to send; so long the client would hang, and the
 # server would keep the locks of what it never heard the end of. The URL may say otherwise; a Unix socket needs none.
@@ -38,7 +40,7 @@ def database_settings(url: str, var_dir: Path, *, pooled: bool, as_app: bool = F
     if parts.scheme not in ("postgres", "postgresql"):
         raise ConfigError(f"DATABASE_URL must begin with postgresql://, not {parts.scheme or 'nothing'}://.")
     given = dict(parse_qsl(parts.query))
-    options: dict[str, Any] = {**CLIENT_SIDE, **given}
+    options: dict[str, Any] = {**CLIENT_SIDE, "prepare_threshold": PREPARE_AFTER, **given}
     options["options"] = f"{SERVER_SIDE} {given.get('options', '')}".rstrip()
     host = options.pop("host", None) or parts.hostname or ""
     if pooled:

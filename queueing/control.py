@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
+from opsconductor.prepared import prepared_cursor
 from queueing.labels import DEFAULT_POOL, RULE, is_label
 from queueing.models import EntryState, LockState, Pool, QueueControl, QueueEntry, Worker, WorkerState
 from queueing.pool import PoolRefused
@@ -33,7 +34,7 @@ class QueueFigures(TypedDict):
 
 def is_draining() -> bool:
     """Whether nothing new is taken in. Asked at every submit, so it is plain SQL."""
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute("SELECT EXISTS (SELECT FROM queueing_queuecontrol WHERE draining)")
         row = cursor.fetchone()
     return bool(row and row[0])

@@ -14,6 +14,7 @@ from django.db import connection, transaction
 from django.db.models import Model, Value
 from django.db.models.functions import Least, Now
 
+from opsconductor.prepared import prepared_cursor
 from safety.models import ApiToken, Tenant, User, usable_now
 from safety.rbac import ROLES, Role
 from safety.scopes import ALL_SCOPES, allows, checked_scopes
@@ -175,7 +176,7 @@ def bearer_of(value: str) -> Bearer | None:
     """
     if not value.startswith(TOKEN_PREFIX):
         return None
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(_BEARER, [str(LAST_USE_RESOLUTION), token_digest(value)])
         row = cursor.fetchone()
         if row is None:

@@ -26,11 +26,11 @@ from typing import Any, Protocol
 
 from django.apps import apps
 from django.contrib.auth.models import AnonymousUser, Permission
-from django.db import connection
 from django.db.models import CharField, Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Cast
 from guardian.models import GroupObjectPermission, UserObjectPermission
 
+from opsconductor.prepared import prepared_cursor
 from safety.models import DEFAULT_TENANT, ActionClass, User
 
 
@@ -147,7 +147,7 @@ def _permitted_pairs(requests: Sequence[ExecuteRequest]) -> list[set[int]]:
     if not pairs:
         return [set() for _ in requests]
     users, assets = (list(column) for column in zip(*pairs, strict=True))
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(_EXECUTE_GRANTS, {"users": users, "assets": assets})
         levels: dict[tuple[int, int], int] = {
             (user_id, asset_id): level for user_id, asset_id, level in cursor.fetchall()
@@ -162,7 +162,7 @@ def _submitters(user_ids: Collection[int]) -> set[int]:
     """Return those of the users who may submit at all. Asked at every submit and every claim, so it is plain SQL."""
     if not user_ids:
         return set()
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(_SUBMITTERS, {"users": list(user_ids)})
         return {user_id for (user_id,) in cursor.fetchall()}
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.db import connection
-
+from opsconductor.prepared import prepared_cursor
 from safety.models import SlaClass
 
 FAST_BELOW_SECONDS = 10
@@ -40,6 +39,6 @@ def sla_class_of(estimated_seconds: float) -> SlaClass:
 
 def policies() -> dict[tuple[str, str], Limits]:
     """Return the limits of every (SLA class, action class), as they stand in the table now."""
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(_POLICIES)
         return {(sla_class, action_class): Limits(*limits) for sla_class, action_class, *limits in cursor.fetchall()}

@@ -9,7 +9,6 @@ from typing import Any
 
 import orjson
 from django.conf import settings
-from django.db import connection
 
 from executions.inventory import TenantInventory
 from executions.models import Asset
@@ -20,6 +19,7 @@ from executions.services.refusals import Refused, forbidden
 from executions.states import ExecutionStatus
 from executions.target_changes import targets_hash
 from executions.tools import get_catalog
+from opsconductor.prepared import prepared_cursor
 from queueing.control import is_draining
 from safety import idempotency, rbac
 from safety.models import ActionClass, User
@@ -301,7 +301,7 @@ def _take_in(requests: list[dict[str, Any]]) -> dict[int, Accepted | Refused]:
     if not sent:
         return {}
     # One statement, so all of it is kept or nothing; it needs no BEGIN and COMMIT of its own around it.
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(
             "SELECT executions_intake(%s::jsonb, %s::interval, %s::interval)::text",
             [orjson.dumps(sent).decode(), str(settings.IDEMPOTENCY_WINDOW), str(settings.QUEUE_AGEING)],
