@@ -27,6 +27,12 @@ def _sees_the_fleet(request: HttpRequest) -> bool:
     return tenant is not None and tenant.name == DEFAULT_TENANT
 
 
+def _administers(request: HttpRequest) -> bool:
+    from safety import rbac  # as above
+
+    return rbac.has_role(request.user, rbac.Role.ADMIN)
+
+
 def _link(title: str, icon: str, name: str) -> dict[str, Any]:
     return {"title": title, "icon": icon, "link": reverse_lazy(name)}
 
@@ -94,6 +100,9 @@ UNFOLD: dict[str, Any] = {
                     _link("Users", "person", "admin:safety_user_changelist"),
                     _link("Roles and teams", "group", "admin:auth_group_changelist"),
                     _link("API tokens", "key", "admin:safety_apitoken_changelist"),
+                    _link("Secrets", "passkey", "admin:safety_secret_changelist") | {"permission": _administers},
+                    _link("Rules for secrets", "rule", "admin:safety_secretrule_changelist")
+                    | {"permission": _administers},
                     _link("Timeout policies", "timer", "admin:safety_timeoutpolicy_changelist"),
                 ],
             },

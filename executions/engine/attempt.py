@@ -81,7 +81,10 @@ def rendered_inputs(step: StepState, context: TemplateContext) -> dict[str, Any]
 def invocation_of(
     step: StepState, inputs: Mapping[str, Any], limit: float, secret_values: tuple[str, ...] = ()
 ) -> Invocation:
-    """Check rendered inputs, into which secrets were filled, and prepare them. Raises Refusal."""
+    """Check rendered inputs, into which secrets were filled, and prepare them. Raises Refusal.
+
+    `secret_values`: all that the execution knows, since the output of an earlier step may bring one to a command line.
+    """
     try:
         invocation = tool_of(step).prepare(inputs, timeout_seconds=limit, secret_values=secret_values)
     except InvalidInput as error:

@@ -124,7 +124,7 @@ class RunSecrets:
         stored = await _unless_stopped(self._stored_for(step, references, limit, again=target.attempt > 1), stop)
         values = _values_of(references, stored)
         self._learn(values.values())
-        return invocation_of(step, with_values(inputs, values), limit, tuple(values.values()))
+        return invocation_of(step, with_values(inputs, values), limit, self.values)
 
     async def masking(self, invocation: Invocation, stop: Stop) -> Invocation:
         """Return the invocation with every value to be hidden in what it prints. Raises Stopped."""

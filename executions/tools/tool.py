@@ -144,7 +144,7 @@ class Tool:
     ) -> Invocation:
         """Turn rendered inputs, secrets filled in, into what a connector is given.
 
-        secret_values: the values that were filled in for references; none of them may stand on a command line.
+        secret_values: the values of secrets that are known; none of them may stand on a command line.
         For the connectors none and inventory, argv is the tool's name with its values, and for inventory stdin is the
         inputs as JSON. Raises InvalidInput with all problems.
         """

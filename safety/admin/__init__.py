@@ -1,5 +1,5 @@
 """The admin pages of the safety layer; importing registers them."""
 
-from safety.admin import people, policies
+from safety.admin import people, policies, secrets
 
-__all__ = ["people", "policies"]
+__all__ = ["people", "policies", "secrets"]

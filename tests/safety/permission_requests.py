@@ -105,6 +105,12 @@ def _form(route: str, of: Belongings) -> dict[str, Any]:
         "admin/safety/user/<path:object_id>/change/": {"username": "changed", "is_active": "on"},
         "admin/safety/user/<id>/password/": {"password1": "a long enough one", "password2": "a long enough one",
                                              "usable_password": "true"},
+        "admin/safety/secret/add/": {"path": "new", "value": "matrix"},
+        "admin/safety/secret/<path:object_id>/change/": {"value": "matrix"},
+        "admin/safety/secret/<path:object_id>/delete/": {"post": "yes"},
+        "admin/safety/secretrule/add/": {"prefix": "new"},
+        "admin/safety/secretrule/<path:object_id>/change/": {"prefix": "changed"},
+        "admin/safety/secretrule/<path:object_id>/delete/": {"post": "yes"},
         "admin/safety/timeoutpolicy/<path:object_id>/change/": {
             "sla_class": "fast", "action_class": "read", "step_seconds": "1", "execution_seconds": "2",
             "approval_seconds": "3", "max_attempts": "1",

@@ -37,6 +37,8 @@ GET admin/safety/user/<path:object_id>/
 GET admin/auth/group/<path:object_id>/
 GET admin/safety/apitoken/<path:object_id>/
 GET admin/safety/timeoutpolicy/<path:object_id>/
+GET admin/safety/secret/<path:object_id>/
+GET admin/safety/secretrule/<path:object_id>/
 GET admin/queueing/worker/drain/
 GET admin/queueing/worker/resume/
 GET admin/queueing/worker/drain-workers/
@@ -129,6 +131,35 @@ POST admin/executions/execution/
 POST admin/executions/step/
 POST admin/executions/asset/
 POST admin/executions/assetgroup/
+
+# Secrets and the rules for them: administrators, each in their own tenant
+= login login login login login login login 403   200   200   403   403   200   200
+GET admin/safety/secret/
+GET admin/safety/secret/add/
+GET admin/safety/secretrule/
+GET admin/safety/secretrule/add/
+
+= login login login login login login login 403   none  none  403   403   none  none
+POST admin/safety/secret/
+POST admin/safety/secretrule/
+
+= login login login login login login login 403   done  done  403   403   done  done
+POST admin/safety/secret/add/
+POST admin/safety/secretrule/add/
+
+= login login login login login login login 403   200   200   403   403   none  none
+GET admin/safety/secret/<path:object_id>/history/
+GET admin/safety/secret/<path:object_id>/change/
+GET admin/safety/secret/<path:object_id>/delete/
+GET admin/safety/secretrule/<path:object_id>/history/
+GET admin/safety/secretrule/<path:object_id>/change/
+GET admin/safety/secretrule/<path:object_id>/delete/
+
+= login login login login login login login 403   done  done  403   403   none  none
+POST admin/safety/secret/<path:object_id>/change/
+POST admin/safety/secret/<path:object_id>/delete/
+POST admin/safety/secretrule/<path:object_id>/change/
+POST admin/safety/secretrule/<path:object_id>/delete/
 
 # A new user: administrators, for their own tenant
 = login login login login login login login 403   200   200   403   403   200   200
@@ -542,6 +573,10 @@ cancel executions/execution
 discard queueing/deadletter
 requeue queueing/deadletter
 requeue_from_failed_step queueing/deadletter
+
+= login login login login login login login 403   done  done  403   403   none  none
+delete_selected safety/secret
+delete_selected safety/secretrule
 
 = login login login login login login login none  none  none  403   none  403   403
 delete_selected queueing/cluster

@@ -27,7 +27,8 @@ from queueing.models import (
     Worker,
 )
 from safety.accounts import issue_token, set_roles
-from safety.models import ApiToken, TimeoutPolicy, User
+from safety.models import ApiToken, Secret, SecretRule, TimeoutPolicy, User
+from safety.secrets.keeping import store_secret
 from tests.executions.live.rows import make_execution, make_user, print_out, say
 
 BACKEND = "django.contrib.auth.backends.ModelBackend"
@@ -81,7 +82,10 @@ def belongings(mark: str, tenant: str) -> Belongings:
         filter={"q": mark}, per_second=1, paced_until=timezone.now(), matched=1,
     )  # fmt: skip
     DeadLetterBatchItem.objects.create(batch=batch, entry=letter, execution_id=letter.execution_id)
+    store_secret(owner.tenant, f"{mark}/secret", f"{mark} value", by=owner)
+    rule = SecretRule.objects.create(tenant=owner.tenant, prefix=f"{mark}/rule")
     found.ids |= {
+        "secret": Secret.objects.get(tenant=owner.tenant).pk, "secretrule": rule.pk,
         "user": owner.pk, "reviewer": reviewer.pk, "apitoken": ApiToken.objects.get(user=owner).pk, "asset": asset.pk,
         "assetgroup": group.pk, "execution": found.executions["running"], "deadletter": letter.pk,
         "deadletterbatch": batch.pk, "queueentry": found.executions["running"],

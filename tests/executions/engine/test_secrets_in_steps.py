@@ -134,7 +134,13 @@ def test_values_reach_commands_and_requests_and_nothing_else_has_them(
             "targets": ["l0", "l1", "l2"],
         }
     )
+    carried_on = begin(
+        step("prints", "command", {"argv": ["cat"], "stdin": secret("api")}),
+        step("shows", "command", {"argv": ["echo", "{{ steps.prints.stdout }}"]}),
+    )
     assert ended(all_ways).status == ended(fans_out).status == "succeeded"
+    assert ended(carried_on).status == "failed"  # ps would have shown it
+    assert "command line" in target_of(carried_on, "shows").error
     side_by_side = begin(
         step("holds", "shell", {"command": holding, "environment": {"PW": secret("db/orders")}}, depends_on=[]),
         {"id": "beside", "tool": "shell", "inputs": {"command": beside}, "targets": ["l0"], "depends_on": []},
