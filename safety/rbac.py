@@ -26,6 +26,7 @@ from typing import Any, Protocol
 
 from django.apps import apps
 from django.contrib.auth.models import AnonymousUser, Permission
+from django.db import connection
 from django.db.models import CharField, Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Cast
 from guardian.models import GroupObjectPermission, UserObjectPermission
