@@ -11,7 +11,8 @@ from django.utils import timezone
 
 from executions.inventory_files import READERS, AssetRecord, RowProblem, check_rows
 from executions.models import Asset, AssetGroup
-from safety.models import Tenant
+from safety import audit
+from safety.models import Tenant, User
 
 BATCH_ROWS = 1_000
 
@@ -43,6 +44,7 @@ def import_assets(
     tenant: Tenant,
     update: bool = False,
     dry_run: bool = False,
+    by: User | None = None,
     progress: Progress = lambda done, total: None,
 ) -> ImportResult:
     """Import all assets of a file into a tenant, in one transaction.
@@ -62,6 +64,12 @@ def import_assets(
         problems += writer.problems
         if problems:
             raise ImportRefused(problems)
+        done = writer.result
+        audit.record(
+            "asset.import", by=by, tenant_id=tenant.pk, object_type="tenant", object_id=tenant.pk,
+            object_name=tenant.name, data={"created": len(done.created), "updated": len(done.updated),
+                                           "groups_created": done.groups_created, "file": PurePath(file_name).name},
+        )  # fmt: skip
         if dry_run:
             transaction.set_rollback(True)
     return writer.result

@@ -3,10 +3,13 @@
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
-from safety.pages.sign_in import AdminSignIn
+from safety.pages.admin_doors import change_password
+from safety.pages.sign_in import AdminSignIn, SignOut
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/login/", AdminSignIn.as_view()),  # one way in for all pages: `admin:login` leads here
+    path("admin/logout/", SignOut.as_view()),
+    path("admin/password_change/", admin.site.admin_view(change_password)),
     path("admin/", admin.site.urls),
     path("api/", include("executions.api.urls")),
     path("", include("monitoring.urls")),

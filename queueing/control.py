@@ -15,6 +15,7 @@ from opsconductor.prepared import prepared_cursor
 from queueing.labels import DEFAULT_POOL, RULE, is_label
 from queueing.models import EntryState, LockState, Pool, QueueControl, QueueEntry, Worker, WorkerState
 from queueing.pool import PoolRefused
+from safety import audit
 
 
 class _Labels(TypedDict):
@@ -56,6 +57,8 @@ def _set(*, draining: bool, by: str, reason: str) -> bool:
             draining=draining, changed_at=Now(), changed_by=by, reason=reason
         )
         cursor.execute("SELECT pg_notify('opsconductor_queue', ''), pg_notify('opsconductor_control', '')")
+        if changed:
+            audit.record("queue.drain" if draining else "queue.resume", actor=by, reason=reason)
     return changed == 1
 
 
@@ -140,6 +143,9 @@ def _set_paused(name: str, *, paused: bool, by: str, reason: str) -> bool:
         )
         changed: bool = cursor.rowcount == 1
         cursor.execute("SELECT pg_notify('opsconductor_queue', '')")
+        if changed:
+            action = "queue.pause" if paused else "queue.unpause"
+            audit.record(action, actor=by, object_type="pool", object_id=name, object_name=name, reason=reason)
     return changed
 
 

@@ -25,6 +25,7 @@ from queueing.models import (
     Worker,
     WorkerState,
 )
+from safety import audit
 
 # Of one cluster, as WORKER_MAX_PROCESSES allows.
 MOST_PROCESSES = 256
@@ -214,6 +215,7 @@ def scale(processes: int, *, by: str, reason: str = "", dry_run: bool = False) -
                 for cluster, before, after in zip(clusters, shares, share_out(processes, rooms), strict=True)
                 if before != after
             )  # fmt: skip
+            audit.record("pool.scale", actor=by, reason=reason, data={"from": sum(shares), "to": processes})
     return Scaled(sum(shares), processes, len(clusters))
 
 
@@ -246,6 +248,7 @@ def autoscale(mode: str, *, minimum: int, maximum: int, by: str, reason: str = "
         changes["processes"] = None  # what was scaled by hand is the start; a dry run leaves it in force
     with transaction.atomic():
         QueueControl.objects.update(**changes)
+        audit.record("pool.autoscale", actor=by, reason=reason, data=changes)
         ScalingDecision.objects.bulk_create(
             ScalingDecision(
                 cluster=cluster.name, host=cluster.host, before=cluster.processes, after=cluster.processes, by=by,
@@ -299,6 +302,11 @@ def _set_draining(draining: bool, *, by: str, reason: str, ids: Iterable[int] | 
             heirs = Q(pk__in=wanted) if ids is not None else Q(host=host) if host else Q()
             Worker.objects.filter(heirs, draining=True).update(draining=False)
         cursor.execute("SELECT pg_notify('opsconductor_control', 'drain'), pg_notify('opsconductor_queue', '')")
+        audit.record(
+            "worker.drain" if draining else "worker.undrain", actor=by, object_type="host" if host else "",
+            object_id=host, object_name=host, reason=reason,
+            data={"changed": changed, "workers": None if ids is None else sorted(wanted)},
+        )  # fmt: skip
     return changed
 
 

@@ -15,6 +15,7 @@ from django.db.models import Model, Value
 from django.db.models.functions import Least, Now
 
 from opsconductor.prepared import prepared_cursor
+from safety import audit
 from safety.models import ApiToken, Tenant, User, usable_now
 from safety.rbac import ROLES, Role
 from safety.scopes import ALL_SCOPES, allows, checked_scopes
@@ -85,7 +86,7 @@ def ensure_first_admin() -> str | None:
     return password
 
 
-def set_roles(user: User, roles: Collection[str]) -> frozenset[str]:
+def set_roles(user: User, roles: Collection[str], *, by: User | None = None) -> frozenset[str]:
     """Give `user` exactly these roles; other groups of the user stay. Returns the roles held before.
 
     Operators and admins may enter the admin pages afterwards, others not (a superuser always). Raises UnknownRole.
@@ -100,6 +101,11 @@ def set_roles(user: User, roles: Collection[str]) -> frozenset[str]:
         user.groups.add(*(Group.objects.get_or_create(name=role)[0] for role in sorted(set(roles) - held)))
         user.is_staff = user.is_superuser or not STAFF_ROLES.isdisjoint(roles)
         user.save(update_fields=["is_staff"])
+        if held != set(roles):
+            audit.record(
+                "user.set_roles", by=by, tenant_id=user.tenant_id, object_type="user", object_id=user.pk,
+                object_name=user.username, data={"from": sorted(held), "to": sorted(set(roles))},
+            )  # fmt: skip
     return frozenset(held)
 
 
@@ -137,6 +143,7 @@ def make_token(
     expires_in: timedelta = TOKEN_LIFETIME,
     scopes: Iterable[str] = ALL_SCOPES,
     maker: Bearer | None = None,
+    by: User | None = None,
 ) -> Issued:
     """Make a bearer token for `user`. Only a hash of its value is kept: it cannot be shown again.
 
@@ -152,15 +159,20 @@ def make_token(
     if maker is not None and maker.expires_at is not None:
         ends = Least(ends, Value(maker.expires_at))
     value = TOKEN_PREFIX + secrets.token_urlsafe(32)
-    made = ApiToken.objects.create(
-        user=user,
-        label=label,
-        digest=token_digest(value),
-        expires_at=ends,
-        scopes=wanted,
-        maker_id=maker.token_id if maker else None,
-    )
-    made.refresh_from_db()  # the times are the database's
+    with transaction.atomic():
+        made = ApiToken.objects.create(
+            user=user,
+            label=label,
+            digest=token_digest(value),
+            expires_at=ends,
+            scopes=wanted,
+            maker_id=maker.token_id if maker else None,
+        )
+        made.refresh_from_db()  # the times are the database's
+        audit.record(
+            "token.create", by=by, tenant_id=user.tenant_id, object_type="token", object_id=made.pk,
+            object_name=label, data={"of": user.username, "scopes": wanted, "until": made.expires_at},
+        )  # fmt: skip
     return Issued(made, value)
 
 
@@ -202,16 +214,36 @@ def good_tokens(values: Collection[str], *, scope: str) -> set[str]:
     return {by_digest[digest] for digest in good.values_list("digest", flat=True)}
 
 
-def revoke_token(token_id: int) -> bool:
+def revoke_token(token_id: int, *, by: User | None = None) -> bool:
     """End a token at once, with all that it made; return False when there is none, or it was revoked before."""
-    with connection.cursor() as cursor:
-        cursor.execute(_REVOKE, [token_id])
-        return (token_id,) in cursor.fetchall()
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute(_REVOKE, [token_id])
+            revoked = [pk for (pk,) in cursor.fetchall()]
+        _record_revoked(revoked, by)
+    return token_id in revoked
 
 
-def revoke_tokens_of(user: User) -> int:
+def revoke_tokens_of(user: User, *, by: User | None = None) -> int:
     """End every token of `user` at once; return how many there were."""
-    return ApiToken.objects.filter(user=user, revoked_at=None).update(revoked_at=Now())
+    with transaction.atomic():
+        live = ApiToken.objects.select_for_update().filter(user=user, revoked_at=None).order_by("pk")
+        revoked = list(live.values_list("pk", flat=True))
+        ApiToken.objects.filter(pk__in=revoked).update(revoked_at=Now())
+        _record_revoked(revoked, by)
+    return len(revoked)
+
+
+def _record_revoked(token_ids: Collection[int], by: User | None) -> None:
+    audit.record_many(
+        [
+            audit.Entry(
+                action="token.revoke", by=by, tenant_id=token.user.tenant_id, object_type="token", object_id=token.pk,
+                object_name=token.label, data={"of": token.user.username},
+            )
+            for token in ApiToken.objects.select_related("user").filter(pk__in=token_ids).order_by("pk")
+        ]
+    )  # fmt: skip
 
 
 def token_digest(value: str) -> str:

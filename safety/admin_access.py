@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.forms import ActionForm
 
-from safety import rbac
+from safety import audit, rbac
 from safety.models import User
 
 
@@ -45,7 +45,43 @@ def reason_of(request: HttpRequest) -> str:
     return request.POST.get("reason", "").strip()
 
 
-class TenantAdmin(ModelAdmin):
+# What the audit calls the models of the admin; of others it says "object", and which model in `data`.
+_NOUNS = {
+    "asset": "asset", "assetgroup": "asset_group", "user": "user", "group": "group", "tenant": "tenant",
+    "apitoken": "token", "timeoutpolicy": "policy",
+}  # fmt: skip
+
+
+class Audited(ModelAdmin):
+    """Whatever is added, changed or deleted by a form of the admin is in the audit, with the names of the fields.
+
+    Django calls these in the transaction of the change itself. Values are not written: some are secret.
+    """
+
+    def log_addition(self, request: HttpRequest, obj: Model, message: Any) -> Any:
+        self._record(request, obj, "create", message)
+        return super().log_addition(request, obj, message)
+
+    def log_change(self, request: HttpRequest, obj: Model, message: Any) -> Any:
+        self._record(request, obj, "change", message)
+        return super().log_change(request, obj, message)
+
+    def log_deletions(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
+        for obj in queryset:
+            self._record(request, obj, "delete", [])
+        return super().log_deletions(request, queryset)
+
+    @staticmethod
+    def _record(request: HttpRequest, obj: Model, verb: str, message: Any) -> None:
+        model = obj._meta.model_name or ""
+        action = f"{_NOUNS.get(model, 'object')}.{verb}"
+        audit.record(
+            action if action in audit.ACTIONS else f"object.{verb}", by=user_of(request),
+            object_type=_NOUNS.get(model, model), object_id=obj.pk, object_name=str(obj), data={"changes": message},
+        )  # fmt: skip
+
+
+class TenantAdmin(Audited):
     """Rows of the user's own tenant. Whoever has a role may look; administrators may change."""
 
     tenant_path: ClassVar[str] = "tenant_id"

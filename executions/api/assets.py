@@ -22,6 +22,7 @@ from executions.api.reading import BIGGEST_ID, Query, read_body
 from executions.api.schema import PAGING, call, parameter
 from executions.models import Asset, AssetGroup, Connection, StepTarget
 from executions.states import FINAL_EXECUTION
+from safety import audit
 from safety.models import User
 from safety.rbac import roles_of, visible_assets
 from safety.scopes import Scope
@@ -141,6 +142,12 @@ def _asset(request: Request, asset_id: int) -> Asset:
     return found
 
 
+def _record(action: str, row: Asset | AssetGroup, by: User, **data: object) -> None:
+    """Write into the audit what was done with an asset or group: the names of the fields, not what is in them."""
+    kind = "asset" if isinstance(row, Asset) else "asset_group"
+    audit.record(action, by=by, object_type=kind, object_id=row.pk, object_name=row.name, data=data)
+
+
 def _groups_named(names: list[str], by: User) -> list[AssetGroup]:
     """Return the groups with these names, making those that are not there."""
     for name in sorted(set(names)):
@@ -150,6 +157,7 @@ def _groups_named(names: list[str], by: User) -> list[AssetGroup]:
 
 def _save_asset(given: dict[str, Any], by: User, row: Asset | None) -> Asset:
     groups = given.pop("groups", None)
+    is_new = row is None
     try:
         with transaction.atomic():
             if row is None:
@@ -160,6 +168,8 @@ def _save_asset(given: dict[str, Any], by: User, row: Asset | None) -> Asset:
                 row.save(update_fields=[*given, "updated_at"])
             if groups is not None:
                 row.groups.set(_groups_named(groups, by))
+            fields = [*given, *(["groups"] if groups is not None else [])]
+            _record("asset.create" if is_new else "asset.change", row, by, fields=sorted(fields))
     except IntegrityError:
         raise ApiProblem("already_exists", f"There is already an asset {given.get('name', '')}.") from None
     return _assets(by).get(pk=row.pk)
@@ -287,7 +297,9 @@ class AssetView(InventoryView):
         user = unfinished.values_list("execution_id", flat=True).first()
         if user is not None:
             raise ApiProblem("asset_in_use", f"Execution {user} is to run on {row.name}.")
-        row.delete()
+        with transaction.atomic():
+            _record("asset.delete", row, caller(request))
+            row.delete()
         return HttpResponse(status=204)
 
 
@@ -323,6 +335,7 @@ def _members(ids: list[int], by: User) -> list[Asset]:
 
 def _save_group(given: dict[str, Any], by: User, row: AssetGroup | None) -> AssetGroup:
     members = _members(given["assets"], by) if "assets" in given else None
+    is_new = row is None
     name: str = given.get("name", "")
     try:
         with transaction.atomic():
@@ -333,6 +346,8 @@ def _save_group(given: dict[str, Any], by: User, row: AssetGroup | None) -> Asse
                 row.save(update_fields=["name"])
             if members is not None:
                 row.assets.set(members)
+            changes = {"assets": sorted(asset.pk for asset in members)} if members is not None else {}
+            _record("asset_group.create" if is_new else "asset_group.change", row, by, **changes)
     except IntegrityError:
         raise ApiProblem("already_exists", f"There is already a group {name}.") from None
     return AssetGroup.objects.prefetch_related("assets").get(pk=row.pk)
@@ -415,5 +430,8 @@ class GroupView(InventoryView):
         refuses=("not_found", "forbidden"),
     )
     def delete(self, request: Request, group_id: int) -> HttpResponse:
-        _group(request, group_id).delete()
+        row = _group(request, group_id)
+        with transaction.atomic():
+            _record("asset_group.delete", row, caller(request))
+            row.delete()
         return HttpResponse(status=204)

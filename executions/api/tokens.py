@@ -123,6 +123,7 @@ class TokensView(ApiView):
                 scopes=scopes,
                 expires_in=timedelta(days=body.expires_in_days),
                 maker=maker,
+                by=caller(request),
             )
         except accounts.TooMuchForItsMaker as refused:
             assert maker is not None
@@ -155,7 +156,9 @@ class TokenView(ApiView):
         refuses=("not_found",),
     )
     def delete(self, request: Request, token_id: int) -> HttpResponse:
-        accounts.revoke_token(_found(request, token_id).pk)  # again: it is revoked, as was asked for
+        accounts.revoke_token(
+            _found(request, token_id).pk, by=caller(request)
+        )  # again: it is revoked, as was asked for
         return HttpResponse(status=204)
 
 

@@ -26,6 +26,7 @@ from django.db import DatabaseError
 
 from executions.live.hub import hub
 from executions.live.presence import presence
+from executions.live.refusals import record_socket_refusal
 from executions.live.shared_reads import SharedReads
 from executions.live.viewers import Viewer, avisible_of, identify, same_origin
 from executions.models import removal_notice
@@ -38,6 +39,12 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 BAD_CURSOR, NOT_SIGNED_IN, FOREIGN_PAGE, NOT_FOUND = 4400, 4401, 4403, 4404
 SERVER_ERROR, TRY_AGAIN_LATER, NORMAL = 1011, 1013, 1000
+
+# What goes into the audit. Who gives no credentials leaves nothing there, as with pages.
+REFUSALS = {
+    FOREIGN_PAGE: ("foreign_page", "The page that opened it belongs to another site."),
+    NOT_FOUND: ("not_found", "There is nothing that they may see."),
+}
 
 PAUSE_SECONDS = 0.05  # between two reads of one socket: a burst of commits is one read
 STILL_HERE_SECONDS = 15.0
@@ -181,6 +188,7 @@ async def _converse(
 
 
 async def _talk(scope: Scope, send: Send, talk: Callable[[Viewer], Coroutine[Any, Any, None]]) -> None:
+    viewer: Viewer | None = None
     try:
         if not same_origin(scope):
             raise Closed(FOREIGN_PAGE)
@@ -190,6 +198,8 @@ async def _talk(scope: Scope, send: Send, talk: Callable[[Viewer], Coroutine[Any
         await talk(viewer)
     except Closed as closed:
         code = closed.code
+        if code in REFUSALS:
+            await record_socket_refusal(scope, viewer.user_id if viewer else None, *REFUSALS[code])
     except DatabaseError as error:
         # The viewer comes back with its cursor, and misses nothing.
         logger.warning("Closed a socket because the database could not be read: %s", error)

@@ -20,7 +20,7 @@ from django.db.models.functions import Now
 
 from executions.dead_letter_queries import Selection
 from executions.services.dead_letters import AT_ONCE, Decision, check_reason, decide
-from executions.services.refusals import Refused, forbidden
+from executions.services.refusals import Refused, audited, forbidden
 from queueing.models import (
     BatchState,
     BatchVerb,
@@ -29,7 +29,7 @@ from queueing.models import (
     ItemOutcome,
     RequeueFrom,
 )
-from safety import rbac
+from safety import audit, rbac
 from safety.models import User
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ CATCH_UP_SECONDS = 2
 LOOK_SECONDS = 0.02
 
 
+@audited("dead_letter_batch.start", "dead_letter_batch")
 def start_batch(
     selection: Selection,
     *,
@@ -77,6 +78,10 @@ def start_batch(
             return None
         pace = per_second if per_second is not None or matched <= SMALL else DEFAULT_PACE
         DeadLetterBatch.objects.filter(pk=batch.pk).update(matched=matched, per_second=pace)
+        audit.record(
+            "dead_letter_batch.start", by=by, object_type="dead_letter_batch", object_id=batch.pk, reason=reason,
+            data={"verb": verb, "start_from": start_from, "entries": matched, "filter": selection.given()},
+        )  # fmt: skip
     batch.refresh_from_db()
     return batch
 
@@ -212,6 +217,7 @@ def carry_out(batch: DeadLetterBatch, *, seconds: float, told: Callable[[DeadLet
             time.sleep(min(LOOK_SECONDS if batch.per_second is None else LOOK_SECONDS * 10, seconds))
 
 
+@audited("dead_letter_batch.cancel", "dead_letter_batch")
 def cancel_batch(batch_id: int, *, by: User) -> DeadLetterBatch:
     """Have a running batch stop where it is: what waits stays as it is, in the DLQ. Return it.
 
@@ -223,8 +229,12 @@ def cancel_batch(batch_id: int, *, by: User) -> DeadLetterBatch:
     if batch.actor_id != by.pk and not rbac.can_operate(by):
         raise forbidden("You may not cancel this batch.", "Ask the one who began it, or an operator.")
     running = DeadLetterBatch.objects.filter(pk=batch_id, state=BatchState.RUNNING)
-    if running.update(state=BatchState.CANCELLED, ended_at=Now(), ended_by=by.actor) != 1:
-        raise Refused("batch_ended", f"Batch {batch_id} has ended.", "Look at what became of its entries.", status=409)
+    with transaction.atomic():
+        if running.update(state=BatchState.CANCELLED, ended_at=Now(), ended_by=by.actor) != 1:
+            raise Refused(
+                "batch_ended", f"Batch {batch_id} has ended.", "Look at what became of its entries.", status=409
+            )
+        audit.record("dead_letter_batch.cancel", by=by, object_type="dead_letter_batch", object_id=batch_id)
     batch.refresh_from_db()
     return batch
 

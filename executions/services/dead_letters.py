@@ -17,12 +17,12 @@ from executions.models import Execution, Step
 from executions.services.decisions import void_step_approvals
 from executions.services.entries import entries_of
 from executions.services.records import conclude_many, lock_in, move_many, run_again
-from executions.services.refusals import Refused
+from executions.services.refusals import Refused, audited
 from executions.states import ExecutionStatus, StepStatus
 from queueing import queue
 from queueing.dead_letters import close_many
 from queueing.models import BatchVerb, DeadLetter, DeadLetterState, DeadReason, ItemOutcome, RequeueFrom
-from safety import rbac
+from safety import audit, rbac
 from safety.models import User
 
 E = ExecutionStatus
@@ -41,6 +41,7 @@ class Decision:
     data: dict[str, Any] = field(default_factory=dict)
 
 
+@audited("dead_letter.requeue", "dead_letter")
 def requeue_dead_letters(
     entry_ids: Sequence[int], *, by: User, reason: str = "", start_from: str = RequeueFrom.AS_IT_IS
 ) -> dict[int, str]:
@@ -66,6 +67,7 @@ def check_reason(start_from: str, reason: str) -> None:
         )
 
 
+@audited("dead_letter.discard", "dead_letter")
 def discard_dead_letters(entry_ids: Sequence[int], *, by: User, reason: str) -> dict[int, str]:
     """Give these executions up: they end as failed. Returns for each entry "discarded", "moved_on" or "forbidden"."""
     return _decide_all(entry_ids, Decision(BatchVerb.DISCARD, by, reason))
@@ -118,7 +120,25 @@ def decide(entry_ids: Sequence[int], decision: Decision, *, wait: bool = True) -
         outcome = ItemOutcome.REQUEUED if decision.verb == BatchVerb.REQUEUE else ItemOutcome.DISCARDED
         (_requeue if decision.verb == BatchVerb.REQUEUE else _discard)(chosen, decision)
         outcomes |= dict.fromkeys((entry.pk for entry in chosen), outcome)
+    _record(locked, outcomes, decision)
     return outcomes
+
+
+def _record(entries: Sequence[DeadLetter], outcomes: dict[int, str], decision: Decision) -> None:
+    """Write into the audit what was decided on each entry, and what was refused, with one statement."""
+    done = (ItemOutcome.REQUEUED, ItemOutcome.DISCARDED)
+    audit.record_many(
+        [
+            audit.Entry(
+                action=f"dead_letter.{decision.verb.value}", by=decision.by, object_type="execution",
+                object_id=entry.execution_id, allowed=outcomes[entry.pk] in done,
+                code="" if outcomes[entry.pk] in done else outcomes[entry.pk], reason=decision.reason,
+                data={"entry": entry.pk, "start_from": decision.start_from.value, **decision.data},
+            )
+            for entry in entries
+            if outcomes[entry.pk] in (*done, ItemOutcome.FORBIDDEN, ItemOutcome.UNKNOWN_OUTCOME)
+        ]
+    )  # fmt: skip
 
 
 def _requeue(chosen: Sequence[DeadLetter], decision: Decision) -> None:

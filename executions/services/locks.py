@@ -9,11 +9,11 @@ from django.db import transaction
 
 from executions.models import Asset, Execution
 from executions.services.records import remark
-from executions.services.refusals import Refused, forbidden
+from executions.services.refusals import Refused, audited, forbidden
 from executions.services.stop import cancel
 from queueing import queue
 from queueing.models import AssetLock, LockState
-from safety import rbac
+from safety import audit, rbac
 from safety.models import User
 
 # Reaping looks for leases that ran out so often; see UPKEEP_SECONDS of the worker, and a second to spare.
@@ -38,6 +38,7 @@ def free_within_seconds() -> float:
     return settings.LEASE.total_seconds() * 4 / 3 + REAPED_WITHIN_SECONDS
 
 
+@audited("lock.free", "asset")
 def free_lock(asset_id: int, *, by: User, reason: str) -> list[Freed]:
     """Free the lock of an asset: cancel the executions that hold it, and let their leases end.
 
@@ -85,6 +86,10 @@ def _free(holder: Execution, asset: Asset, by: User, reason: str) -> Freed | Non
         # The entry's row is ours until the event is written, and the ledger takes it before it writes the end: so the
         # end is still the last event.
         revoked = queue.revoke(holder.pk, f"{by.actor}: {why}")
+        audit.record(
+            "lock.free", by=by, object_type="asset", object_id=asset.pk, object_name=asset.name, reason=reason,
+            data={"execution": holder.pk, "revoked": revoked},
+        )  # fmt: skip
         if revoked:
             remark(holder.pk, "execution.revoked", actor=by.actor, reason=reason, data={"asset": asset.name})
     return Freed(holder.pk, status, revoked)

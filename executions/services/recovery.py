@@ -12,13 +12,13 @@ from executions.plans.templates import Template, templates_in
 from executions.services.decisions import void_step_approvals
 from executions.services.entries import entries_of
 from executions.services.records import move, remark
-from executions.services.refusals import Refused, forbidden, not_found
+from executions.services.refusals import Refused, audited, forbidden, not_found
 from executions.services.submit import Accepted, Submission, submit
 from executions.states import STEP_MOVES, ExecutionStatus, StepStatus
 from queueing import queue
 from queueing.dead_letters import close, lock_open
 from queueing.models import DeadLetterState
-from safety import rbac
+from safety import audit, rbac
 from safety.models import User
 
 E = ExecutionStatus
@@ -45,6 +45,7 @@ RESUBMITTED = (
 OUTCOMES = {"succeeded": S.SUCCEEDED, "failed": S.FAILED, "run_again": S.PENDING}
 
 
+@audited("execution.retry")
 def retry(execution_id: int, *, by: User, reason: str = "", from_start: bool = False) -> Accepted:
     """Submit a new execution, linked to the old, from its first failed step (or from the start).
 
@@ -135,6 +136,7 @@ def resubmittable(document: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@audited("execution.resolve")
 def resolve(execution_id: int, *, by: User, step: str, outcome: str, reason: str) -> str:
     """Say what became of a step whose outcome is unknown; the execution goes on from there. Return its status.
 
@@ -163,6 +165,10 @@ def resolve(execution_id: int, *, by: User, step: str, outcome: str, reason: str
         _move_unknown(found, OUTCOMES[outcome], actor=by.actor, reason=reason)
         if OUTCOMES[outcome] == S.PENDING:
             void_step_approvals([execution.pk], reason=reason)
+        audit.record(
+            "execution.resolve", by=by, object_type="execution", object_id=execution.pk, object_name=execution.title,
+            reason=reason, data={"step": step, "as": outcome},
+        )  # fmt: skip
         if execution.steps.filter(status=S.UNKNOWN).exists():
             return E.NEEDS_ATTENTION
         if not move(

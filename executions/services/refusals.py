@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from safety import audit
+from safety.models import User
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Refused(Exception):
@@ -30,6 +37,7 @@ class Refused(Exception):
         self.status = status
         self.errors = list(errors)
         self.retry_after = retry_after
+        self.is_recorded = False  # in the audit, by the verb that was asked first
 
     def problems(self) -> list[dict[str, Any]]:
         """Return the errors to list, at least one: those of the plan, or the refusal itself."""
@@ -48,3 +56,41 @@ def not_found(execution_id: object) -> Refused:
 
 def forbidden(message: str, how_to_fix: str, errors: Sequence[dict[str, Any]] = ()) -> Refused:
     return Refused("forbidden", message, how_to_fix, status=403, errors=errors)
+
+
+def audited(action: str, object_type: str = "execution") -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Have a verb's refusals written into the audit. What it does, it records itself, in its own transaction.
+
+    The verb's first argument is the number of the object, its keyword `by` the user. It is written here, outside,
+    because the verb's own transaction has been rolled back by then. Of a verb that calls another the inner one writes.
+    """
+
+    def decorate(verb: Callable[P, R]) -> Callable[P, R]:
+        @wraps(verb)
+        def recording(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return verb(*args, **kwargs)
+            except Refused as refused:
+                by = kwargs["by"]
+                assert isinstance(by, User)
+                number = args[0] if args and isinstance(args[0], int) else ""
+                record_refused(refused, action, by=by, object_type=object_type, object_id=number)
+                raise
+
+        recording.audits = action  # type: ignore[attr-defined]
+        return recording
+
+    return decorate
+
+
+def record_refused(
+    refused: Refused, action: str, *, by: User, object_type: str, object_id: object = "", object_name: str = ""
+) -> None:
+    """Write a refusal into the audit, once."""
+    if refused.is_recorded:
+        return
+    refused.is_recorded = True
+    audit.record_refusal(
+        action, by=by, object_type=object_type, object_id=object_id, object_name=object_name, code=refused.code,
+        reason=refused.message,
+    )  # fmt: skip

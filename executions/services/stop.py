@@ -10,11 +10,11 @@ from django.db import transaction
 
 from executions.models import Execution
 from executions.services.records import conclude, move
-from executions.services.refusals import Refused, forbidden, not_found
+from executions.services.refusals import Refused, audited, forbidden, not_found
 from executions.states import FINAL_EXECUTION, ExecutionStatus
 from queueing import queue
 from queueing.dead_letters import close, lock_open
-from safety import rbac
+from safety import audit, rbac
 from safety.models import User
 
 E = ExecutionStatus
@@ -28,6 +28,7 @@ RETRY_SECONDS = 0.02
 TRIES = 100
 
 
+@audited("execution.cancel")
 def cancel(execution_id: int, *, by: User, reason: str) -> str:
     """Cancel one execution; return its status afterwards: cancelled, or cancelling while its worker stops it.
 
@@ -41,7 +42,14 @@ def cancel(execution_id: int, *, by: User, reason: str) -> str:
             "You may not cancel this execution.", "Ask the one who submitted it, an operator or an administrator."
         )
     for _ in range(TRIES):
-        status = try_to_cancel(execution, by.actor, reason)
+        with transaction.atomic():  # the record and the change, together
+            before = execution.status
+            status = try_to_cancel(execution, by.actor, reason)
+            if status is not None and status != before:
+                audit.record(
+                    "execution.cancel", by=by, object_type="execution", object_id=execution.pk,
+                    object_name=execution.title, reason=reason, data={"from": before, "to": status},
+                )  # fmt: skip
         if status is not None:
             return status
         time.sleep(RETRY_SECONDS)

@@ -15,13 +15,13 @@ from executions.models import Asset
 from executions.plans import CompiledPlan, PlanLimits, PlanRefused, compile_plan
 from executions.services.plan_secrets import PlanSecrets
 from executions.services.policy import Decision, decide
-from executions.services.refusals import Refused, forbidden
+from executions.services.refusals import Refused, audited, forbidden
 from executions.states import ExecutionStatus
 from executions.target_changes import targets_hash
 from executions.tools import get_catalog
 from opsconductor.prepared import prepared_cursor
 from queueing.control import is_draining
-from safety import idempotency, rbac
+from safety import audit, idempotency, rbac
 from safety.models import ActionClass, User
 from safety.timeouts import Limits, policies
 
@@ -144,6 +144,7 @@ def _missing_right(plan: CompiledPlan, asset_id: int, action_class: str) -> dict
     }
 
 
+@audited("execution.submit")
 def submit(submission: Submission, *, by: User) -> Accepted:
     """Take in one plan. When this returns, the execution is kept whatever crashes afterwards.
 
@@ -156,6 +157,7 @@ def submit(submission: Submission, *, by: User) -> Accepted:
     return answer
 
 
+@audited("execution.submit")
 def submit_many(submissions: Sequence[Submission], *, by: User) -> list[Accepted | Refused]:
     """Take in up to 1,000 plans in one transaction; each gets its own answer, in order.
 
@@ -195,12 +197,30 @@ def submit_many(submissions: Sequence[Submission], *, by: User) -> list[Accepted
             answers[number] = refused
     for number, answer in _take_in(requests).items():
         answers[number] = answer
+    _record_refusals(answers, submissions, by)
     return [answer for answer in answers if answer is not None]
+
+
+def _record_refusals(answers: Sequence[Accepted | Refused | None], submissions: Sequence[Submission], by: User) -> None:
+    """Write into the audit what was refused; what was taken in is there, by the statement that took it in."""
+    refusals = []
+    for answer, submission in zip(answers, submissions, strict=True):
+        if isinstance(answer, Refused) and not answer.is_recorded:
+            answer.is_recorded = True
+            codes = sorted({problem["code"] for problem in answer.problems()})
+            retried = {"retry_of": submission.parent_id} if submission.parent_id is not None else {}
+            refusals.append(
+                audit.Entry(
+                    action="execution.retry" if retried else "execution.submit", by=by, object_type="execution",
+                    allowed=False, code=answer.code, reason=answer.message, data={"codes": codes, **retried},
+                )
+            )  # fmt: skip
+    audit.record_many(refusals)
 
 
 def _request(number: int, submission: Submission, plan: CompiledPlan, planning: Planning) -> dict[str, Any]:
     """Return one request in the shape of executions/sql/intake.sql. Raises Refused."""
-    by = planning.by
+    by, here = planning.by, audit.current_origin()
     planning.check_rights(plan)
     planning.secrets.check(plan)
     decision = decide(plan, planning.policies)
@@ -209,6 +229,8 @@ def _request(number: int, submission: Submission, plan: CompiledPlan, planning: 
         "tenant_id": by.tenant_id,
         "actor_id": by.pk,
         "actor": by.actor,
+        "door": here.door,
+        "address": here.address[:120],
         "parent_id": submission.parent_id,
         "title": plan.title[:300],
         "plan_hash": plan.hash,

@@ -49,6 +49,7 @@ BEGIN
 
     IF array_length(array_remove(v_ids, NULL), 1) > 0 THEN
         PERFORM executions_insert(p_requests, v_ids);
+        PERFORM executions_audit(p_requests, v_ids);
         SELECT jsonb_agg(jsonb_build_object(
                    'execution_id', v_ids[r.place], 'tenant_id', r.tenant_id, 'priority', r.priority,
                    'not_before', r.not_before, 'max_attempts', r.max_attempts, 'pool', r.pool, 'region', r.region,

@@ -12,12 +12,11 @@ from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from safety import accounts, rbac
-from safety.admin_access import ReadOnlyTenantAdmin, TenantAdmin, roles_for, status_chip, user_of
+from safety.admin_access import Audited, ReadOnlyTenantAdmin, TenantAdmin, roles_for, status_chip, user_of
 from safety.models import ApiToken, User
 from safety.scopes import ALL_SCOPES
 
@@ -88,7 +87,7 @@ class UserAdmin(TenantAdmin, DjangoUserAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
+class GroupAdmin(Audited, DjangoGroupAdmin):
     """Roles and teams. Shared by all tenants: only a superuser of the tenant `default` changes them."""
 
     list_display = ("name", "kind")
@@ -170,6 +169,6 @@ class ApiTokenAdmin(ReadOnlyTenantAdmin):
     @action(description="Revoke", permissions=["revoke"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiToken]) -> None:
         ids = list(queryset.values_list("pk", flat=True))
-        revoked = sum(accounts.revoke_token(pk) for pk in ids)
+        revoked = sum(accounts.revoke_token(pk, by=user_of(request)) for pk in ids)
         rest = f"; {len(ids) - revoked} had been revoked before" if revoked < len(ids) else ""
         self.message_user(request, f"{revoked} of {len(ids)} revoked{rest}.", messages.SUCCESS)

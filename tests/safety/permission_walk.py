@@ -9,9 +9,11 @@ from http.cookies import SimpleCookie
 from typing import Any
 
 from django.db import connection, transaction
+from django.db.models import Max
 from django.urls import URLPattern, URLResolver, get_resolver
 from rest_framework.views import APIView
 
+from safety.models import AuditRecord
 from tests.safety.permission_requests import prepare, request_for
 from tests.safety.permission_world import Belongings, World
 
@@ -34,11 +36,14 @@ SELECT relname FROM pg_stat_user_tables WHERE schemaname = current_schema() AND 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an endpoint answered: a word for the table, whether rows were written, and all that was said."""
+    """What an endpoint answered: a word for the table, whether rows were written, all that was said, and the records of
+    the audit that came with it, as (action, allowed).
+    """
 
     outcome: str
     wrote: bool
     text: str
+    recorded: tuple[tuple[str, bool], ...] = ()
 
 
 def endpoints() -> Iterator[tuple[str, Any]]:
@@ -81,14 +86,16 @@ def ask(
         prepared = prepare(route)
         if prepared not in world.states:  # every request is undone: so it is the same before each of them
             world.states[prepared] = snapshot()
+        last = AuditRecord.objects.aggregate(last=Max("pk"))["last"] or 0
         touched = _touched()
         response = client.generic(
             method, path_of(world, route, of) + request.query, request.data, content_type=request.content_type
         )
         wrote = _touched() > touched and snapshot() != world.states[prepared]
+        recorded = tuple(AuditRecord.objects.filter(pk__gt=last).order_by("pk").values_list("action", "allowed"))
         transaction.set_rollback(True)
     client.cookies = SimpleCookie(world.cookies[who])  # a sign-out takes them away
-    return Answer(_word(method, response, wrote), wrote, _text(response))
+    return Answer(_word(method, response, wrote), wrote, _text(response), recorded)
 
 
 def _touched() -> int:

@@ -31,7 +31,7 @@ from safety.models import ApiToken, Secret, SecretRule, TimeoutPolicy, User
 from safety.secrets.keeping import store_secret
 from tests.executions.live.rows import make_execution, make_user, print_out, say
 
-BACKEND = "django.contrib.auth.backends.ModelBackend"
+BACKEND = "safety.backends.PasswordBackend"
 
 # The columns of the table, in its order.
 #   granted   no role, only object permissions: execute_modify on an asset, view_execution and cancel on an execution

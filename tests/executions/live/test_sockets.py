@@ -15,7 +15,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from executions.models import Execution, StepTarget
 from safety import accounts
-from safety.models import Session, User
+from safety.models import AuditRecord, Session, User
 from tests.executions.live.rows import make_execution, make_user, move, print_out
 from tests.executions.live.web import WebProcess, session_cookie
 
@@ -128,6 +128,12 @@ def test_what_a_user_may_not_see_is_not_there(web: WebProcess, user: User) -> No
     assert close_code(follow(web, None, execution.pk)) == 4401
     assert close_code(follow(web, user, execution.pk, "?after=x")) == 4400
     assert close_code(follow(web, user, execution.pk, Origin="https://evil.example")) == 4403
+    refused = AuditRecord.objects.filter(door="socket").order_by("pk")
+    assert list(refused.values_list("actor", "code", "address", "allowed")) == [
+        ("user:mallory", "not_found", "127.0.0.1", False),
+        (user.actor, "not_found", "127.0.0.1", False),
+        ("anonymous", "foreign_page", "127.0.0.1", False),
+    ]
 
 
 def test_a_token_opens_a_socket_only_with_the_scope_read(web: WebProcess, user: User) -> None:

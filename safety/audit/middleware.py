@@ -1,0 +1,76 @@
+"""The HTTP door of the audit: where a request comes from, and what was refused before any verb heard of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+
+from django.db import DatabaseError, InterfaceError
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from safety.audit.recording import record_refusal
+from safety.client_address import client_address
+from safety.models import User
+from safety.origin import Door, origin
+
+log = logging.getLogger(__name__)
+
+# The longest beginning wins. What is under none of them is a page.
+_DOORS = {"/api/": Door.API, "/admin/": Door.ADMIN}
+_REFUSED = (401, 403)
+
+
+class AuditOrigin:
+    """Says through which door a request came, and records a refusal that nobody else has recorded.
+
+    A verb records its own refusals. What remains is what was refused at the door itself: a right that a view asks
+    for, a token without the scope, a form without its CSRF token. Somebody who gives no credentials at all is led to
+    sign in and leaves nothing: anybody could fill the audit with that.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        with origin(door_of(request.path), client_address(request)) as here:
+            response = self.get_response(request)
+            if response.status_code in _REFUSED and not here.refusal_is_recorded:
+                _record(request, response)
+            return response
+
+
+def door_of(path: str) -> Door:
+    return next((door for beginning, door in _DOORS.items() if path.startswith(beginning)), Door.PAGE)
+
+
+def _record(request: HttpRequest, response: HttpResponseBase) -> None:
+    user = getattr(request, "user", None)
+    by = user if isinstance(user, User) else None
+    if by is None and response.status_code == 401 and "Authorization" not in request.headers:
+        return
+    code, reason = _said(response)
+    try:
+        record_refusal(
+            "access.use",
+            by=by,
+            actor="anonymous",
+            code=code,
+            reason=reason,
+            object_type="address",
+            object_name=f"{request.method} {request.path}",
+        )
+    except (DatabaseError, InterfaceError) as error:
+        log.error("A refusal (%s %s: %s) could not be recorded: %s", request.method, request.path, code, error)
+
+
+def _said(response: HttpResponseBase) -> tuple[str, str]:
+    """Return code and detail of a problem; of a page, what its status says."""
+    if response.headers.get("Content-Type", "").startswith("application/problem+json"):
+        try:
+            said = json.loads(getattr(response, "content", b""))
+            return str(said["code"]), str(said["detail"])
+        except (ValueError, KeyError, TypeError):
+            pass
+    return ("forbidden", "") if response.status_code == 403 else ("not_authenticated", "")
