@@ -9,11 +9,15 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 
 
-def _style(path: str) -> Any:
+def _static(path: str) -> Any:
     def address(request: HttpRequest) -> str:
         return static(path)
 
     return address
+
+
+def _no_colors(request: HttpRequest) -> dict[str, Any]:
+    return {}
 
 
 def _never(request: HttpRequest) -> bool:
@@ -42,26 +46,16 @@ UNFOLD: dict[str, Any] = {
     "SITE_HEADER": "OpsConductor",
     "SITE_SUBHEADER": "Operators' desk",
     "SITE_URL": "/executions/",
-    "SITE_ICON": _style("favicon.svg"),
-    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _style("favicon.svg")}],
+    "SITE_ICON": _static("favicon.svg"),
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _static("favicon.svg")}],
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": True,
     "SHOW_BACK_BUTTON": True,
-    "BORDER_RADIUS": "6px",
-    "DASHBOARD_CALLBACK": "executions.admin_home.home",
-    "STYLES": [_style("css/tokens.css"), _style("css/admin.css")],
-    "COLORS": {
-        "base": {
-            "50": "248 249 251", "100": "239 243 249", "200": "223 228 236", "300": "198 206 219", "400": "142 155 176",
-            "500": "95 107 128", "600": "70 81 102", "700": "53 65 82", "800": "36 45 58", "900": "20 26 35",
-            "950": "13 17 23",
-        },
-        "primary": {
-            "50": "238 243 254", "100": "224 233 253", "200": "195 212 251", "300": "155 186 255", "400": "111 157 255",
-            "500": "74 126 235", "600": "45 95 211", "700": "36 77 176", "800": "32 64 142", "900": "28 53 112",
-            "950": "19 34 72",
-        },
-    },
+        "DASHBOARD_CALLBACK": "executions.admin_home.home",
+    "SCRIPTS": [_static("js/admin.js")],
+    "STYLES": [_static("css/tokens.css"), _static("css/admin_theme.css"), _static("css/admin.css")],
+    # Written into every page as a style, which the browser is told to refuse: they are in static/css/admin_theme.css.
+    "COLORS": _no_colors,  # a plain {} would be filled up with the defaults
     "SIDEBAR": {
         "show_search": False,
         "show_all_applications": False,

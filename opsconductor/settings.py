@@ -85,6 +85,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "opsconductor.security_headers.SecurityHeaders",
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -241,9 +242,26 @@ SESSION_MAX = timedelta(hours=env_int("SESSION_MAX_HOURS", 12, minimum=1, maximu
 SESSION_COOKIE_AGE = int(SESSION_MAX.total_seconds())
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_HTTPONLY = False  # the API's page of calls sends it in a header
 CSRF_COOKIE_SAMESITE = "Lax"
 SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+
+# Behind a proxy that ends TLS: cookies for HTTPS only, plain HTTP led there, and browsers told to come back so.
+BEHIND_HTTPS = env_bool("BEHIND_HTTPS", False)
+if BEHIND_HTTPS and not TRUSTED_PROXIES:
+    raise ConfigError(
+        "BEHIND_HTTPS needs TRUSTED_PROXIES, the networks of the proxies that end TLS, such as 127.0.0.1: what nobody"
+        " vouches for is taken for plain HTTP."
+    )
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = BEHIND_HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_HTTPS else None
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if BEHIND_HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = BEHIND_HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]  # asked from within, past the proxy
+# Being on the browsers' own lists (preload) is for a domain's owner to ask for, not for one service on it.
+SILENCED_SYSTEM_CHECKS = ["security.W021"]
 
 LOGGING = {
     "version": 1,

@@ -6,7 +6,7 @@ from typing import Any
 
 from drf_spectacular.settings import patched_settings
 from drf_spectacular.utils import extend_schema
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -21,8 +21,8 @@ class SchemaView(SpectacularAPIView):
     custom_settings = SPECTACULAR
 
 
-class DocsView(SpectacularSwaggerView):
-    """The schema to read and to try out."""
+class DocsView(SpectacularSwaggerSplitView):
+    """The schema to read and to try out. Its script is an address of its own (`?script=`), not a part of the page."""
 
     authentication_classes = ()
     permission_classes = ()

@@ -108,6 +108,7 @@ def test_the_docs_page_needs_nothing_from_other_servers() -> None:
 
     sources = re.findall(r'(?:src|href)="([^"]+)"', page)
     assert len(sources) >= 3
+    assert sources.pop() == "/api/docs/?script="  # its own script, apart from the page
     for source in sources:
         assert source.startswith("/static/"), source
         assert finders.find(source.removeprefix("/static/")), source

@@ -196,7 +196,7 @@ def test_pages_run_no_script_and_no_style_of_their_own(browser: Client, alice: U
     execution = make_execution(alice)
     for path in (f"/executions/{execution.pk}/", "/executions/", "/executions/new/", "/executions/assets/"):
         response = browser.get(path)
-        assert "default-src 'self'" in response.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in response.headers["Content-Security-Policy"]
         page = response.content.decode()
         assert " style=" not in page
         assert "<style" not in page
