@@ -18,6 +18,7 @@ from rest_framework.request import Request
 from executions.api.answers import to_json
 from executions.api.codes import CODES, code_of_status
 from executions.services import Refused
+from safety.masking import mask_text
 
 logger = logging.getLogger(__name__)
 
@@ -80,11 +81,11 @@ def describe(
         "type": f"/api/errors/{code}/",
         "title": known.title,
         "status": status or known.status,
-        "detail": detail,
+        "detail": mask_text(detail),
         "code": code,
         "how_to_fix": how_to_fix or known.way_out,
         "instance": instance,
-        "errors": list(errors),
+        "errors": [{**entry, "message": mask_text(entry["message"])} for entry in errors],
     }
 
 

@@ -22,10 +22,14 @@ Emit = Callable[[Stream, str, int], None]
 
 
 class Transformer(Protocol):
-    """Changes text on its way, e.g. masks secrets. It may hold text back that could be the start of something, and
-    gives it out with a later feed of the same stream, or with finish."""
+    """Changes text on its way: masks secrets. It may hold text back that could be the start of something, and gives it
+    out with a later feed of the same stream, with finish, or, as far as it then can, with release."""
 
     def feed(self, stream: Stream, text: str) -> str: ...
+
+    def is_holding(self, stream: Stream) -> bool: ...
+
+    def release(self, stream: Stream) -> str: ...
 
     def finish(self, stream: Stream) -> str: ...
 
@@ -44,7 +48,9 @@ class OutputCollector:
     as there are 32 KiB; whole lines where possible, an unfinished line after 200 ms or before the other stream goes on.
     `byte_count` is how many bytes of the command's output a chunk stands for; together they are `kept_bytes`, but
     for what a transformer swallowed. An exception of `emit` comes out of the next `write`, or of `finish`.
-    `wait_for_room`, if given, is awaited after something was emitted: it is how a slow store slows down the command.
+    What a transformer holds back of an unfinished line is asked of it after the same 200 ms, and before the other
+    stream goes on. `wait_for_room`, if given, is awaited after something was emitted: it is how a slow store slows down
+    the command.
 
     Bytes that are no UTF-8 become U+FFFD, NUL becomes U+2400. After `max_bytes` over both streams output is counted
     and dropped, and one line at the end says so. To be used on one event loop; `finish` must be called at the end.
@@ -58,8 +64,9 @@ class OutputCollector:
         wait_for_room: Callable[[], Awaitable[None]] | None = None,
         transformer: Transformer | None = None,
         keep_stdout: int = KEPT_STDOUT_CHARACTERS,
+        keep_stderr: int = 0,
     ) -> None:
-        """`keep_stdout`: characters of stdout that stay in memory for `stdout_text`, half of them the first."""
+        """`keep_stdout`: characters of stdout that stay in memory, half of them the first; `keep_stderr` of stderr."""
         self._emit = emit
         self._max_bytes = max_bytes
         self._wait_for_room = wait_for_room
@@ -74,7 +81,11 @@ class OutputCollector:
         self._emitted = False
         self._last_character = "\n"
         self._truncated_stream: Stream | None = None
-        self._stdout = _HeadAndTail(keep_stdout)
+        self._kept: dict[Stream, _HeadAndTail] = {"stdout": _HeadAndTail(keep_stdout)}
+        if keep_stderr:
+            self._kept["stderr"] = _HeadAndTail(keep_stderr)
+        self._shown = _HeadAndTail(keep_stdout) if transformer is not None else self._kept["stdout"]
+        self._held_since: dict[Stream, float] = {}
         self._is_finished = False
         self.kept_bytes = 0
         self.dropped_bytes = 0
@@ -89,9 +100,20 @@ class OutputCollector:
         return self.kept_bytes + self.dropped_bytes
 
     def stdout_text(self) -> str:
-        """Standard output as it was emitted, so with secrets masked. Of more than `keep_stdout` characters the first
-        and the last half, with a line between that says what is missing."""
-        return self._stdout.text()
+        """Standard output as the command wrote it, for this process's memory only: secrets in it are not masked.
+
+        Of more than `keep_stdout` characters the first and the last half, with a line between that says what is
+        missing.
+        """
+        return self._kept["stdout"].text()
+
+    def stderr_text(self) -> str:
+        """The same of standard error; nothing unless `keep_stderr` was given."""
+        return self._kept["stderr"].text() if "stderr" in self._kept else ""
+
+    def shown_stdout(self) -> str:
+        """Standard output as it was emitted, so with secrets masked; the same parts of it."""
+        return self._shown.text()
 
     async def write(self, stream: Stream, data: bytes) -> None:
         """Take output. Returns when there is room for more. Writing after `finish` is a bug."""
@@ -125,6 +147,7 @@ class OutputCollector:
                 byte_count = 0
             else:
                 text = decoder.decode(b"", final=True)
+            self._keep(stream, text)
             if self._transformer is not None:
                 text = self._transformer.feed(stream, text) + self._transformer.finish(stream)
             if text:
@@ -149,12 +172,36 @@ class OutputCollector:
         byte_count -= len(decoder.getstate()[0])  # the beginning of a character counts when the character is whole
         if "\0" in text:
             text = text.replace("\0", NUL_SHOWN_AS)
+        self._keep(stream, text)
         if self._transformer is not None:
-            text = self._transformer.feed(stream, text)
+            text = self._transformed(self._transformer, stream, text)
         self._append(stream, text, byte_count)
         if self._pending_bytes >= CHUNK_BYTES:
             self._flush(whole_lines=True)
         self._set_timer()
+
+    def _keep(self, stream: Stream, text: str) -> None:
+        kept = self._kept.get(stream)
+        if kept is not None:
+            kept.append(text)
+
+    def _transformed(self, transformer: Transformer, stream: Stream, text: str) -> str:
+        for other in [other for other in self._held_since if other != stream]:
+            self._release(transformer, other)  # so that the two streams stay in the order in which they came
+        text = transformer.feed(stream, text)
+        if not transformer.is_holding(stream):
+            self._held_since.pop(stream, None)
+        elif stream not in self._held_since:
+            self._held_since[stream] = time.monotonic()
+        return text
+
+    def _release(self, transformer: Transformer, stream: Stream) -> None:
+        """Take what can be had of an unfinished line. What stays back then waits for the rest of the line."""
+        del self._held_since[stream]
+        text = transformer.release(stream)
+        if text:
+            self._append(stream, text, 0)
+            self._partial_since = self._partial_since or time.monotonic()
 
     def _append(self, stream: Stream, text: str, byte_count: int) -> None:
         self._pending_bytes += byte_count
@@ -167,13 +214,18 @@ class OutputCollector:
             self._partial_since = time.monotonic()
 
     def _set_timer(self) -> None:
-        if self._pieces and self._timer is None:
+        if (self._pieces or self._held_since) and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
-        is_old = bool(self._partial_since) and time.monotonic() - self._partial_since >= PARTIAL_LINE_SECONDS
+        now = time.monotonic()
+        is_old = bool(self._partial_since) and now - self._partial_since >= PARTIAL_LINE_SECONDS
         try:
+            for stream, since in list(self._held_since.items()):
+                if self._transformer is not None and now - since >= PARTIAL_LINE_SECONDS:
+                    self._release(self._transformer, stream)
+                    is_old = True
             self._flush(whole_lines=not is_old)
         except Exception as error:  # nobody waits here: whoever writes next is told
             self._failure = error
@@ -209,8 +261,8 @@ class OutputCollector:
                 self._owed[stream] = byte_count
             return
         self._last_character = text[-1]
-        if stream == "stdout":
-            self._stdout.append(text)
+        if stream == "stdout" and self._transformer is not None:
+            self._shown.append(text)
         self._emitted = True
         self._emit(stream, text, byte_count)
 

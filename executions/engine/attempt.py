@@ -16,12 +16,14 @@ from django.db import close_old_connections
 from executions.connectors.base import ErrorCode, Invocation, Outcome, Stop, Stream
 from executions.connectors.output import OutputCollector
 from executions.connectors.registry import NoConnector, connector_for
-from executions.engine.state import StepState, TargetState
+from executions.engine.masks import OutputMask, masked_facts, masked_sentence
+from executions.engine.state import StepState, TargetState, taken_from
 from executions.engine.verdict import Verdict, judge
 from executions.inventory import TenantInventory
 from executions.plans.templates import TemplateContext, UnresolvedTemplate, render
 from executions.states import StepStatus
 from executions.tools import InvalidInput, Tool, get_catalog
+from safety.masking import PLACEHOLDER
 
 S = StepStatus
 
@@ -32,6 +34,11 @@ COMMAND_LINE = ("shell", "command")
 NEEDED_STDOUT = 256 * 1024
 JUDGED_STDOUT = 1024 * 1024
 UNWANTED_STDOUT = 64
+
+_ONLY_MASKED = (
+    "It takes the output of step '{}', which was masked when it was stored, and the worker that had the rest was lost. "
+    "Nothing ran. Retry the execution from that step."
+)
 
 
 @dataclass(slots=True)
@@ -108,13 +115,10 @@ async def attempt(
 ) -> Attempted:
     """Run one attempt to its end. Trouble outside is in the verdict; WardenLost and bugs come out as exceptions."""
     tool = tool_of(step)
-    stderr: list[str] = []
 
     def hand_on(stream: Stream, text: str, size: int) -> None:
         emit(target.id, stream, text, size)
         counted[stream] += size
-        if stream == "stderr" and step.needed and len(stderr) < 200:
-            stderr.append(text)
 
     counted: dict[str, int] = {"stdout": 0, "stderr": 0}
     wants_stdout = step.needed or step.planned["success"]["stdout_matches"] is not None
@@ -122,7 +126,9 @@ async def attempt(
         hand_on,
         max_bytes=min(step.planned["max_output_bytes"], settings.MAX_OUTPUT_BYTES),
         wait_for_room=room,
+        transformer=OutputMask(invocation.secret_values),
         keep_stdout=JUDGED_STDOUT if wants_stdout else UNWANTED_STDOUT,
+        keep_stderr=NEEDED_STDOUT if step.needed else 0,
     )
     timer = asyncio.get_running_loop().call_later(max(0.0, limit), stop.request, "timeout")
     try:
@@ -139,17 +145,20 @@ async def attempt(
         idempotent=step.planned["idempotent"],
         limit=limit,
     )
+    if verdict.error:
+        verdict = replace(verdict, error=masked_sentence(verdict.error))
     columns: dict[str, Any] = {
         "stdout_bytes": counted["stdout"],
         "stderr_bytes": counted["stderr"],
         "truncated": collector.truncated,
     }
     if step.needed:
-        target.stdout = stdout[-NEEDED_STDOUT:]
-        target.stderr = "".join(stderr)[-NEEDED_STDOUT:]
-        columns["stdout"] = target.stdout
+        # Later steps of this worker get what was printed; the table, and so another worker, what may be seen.
+        target.stdout, target.recalled = stdout[-NEEDED_STDOUT:], False
+        target.stderr = collector.stderr_text()
+        columns["stdout"] = collector.shown_stdout()[-NEEDED_STDOUT:]
     if outcome.data:
-        columns["data"] = dict(outcome.data)
+        columns["data"] = masked_facts(outcome.data)
     return Attempted(verdict, outcome.exit_code, outcome.stop_confirmed, columns, outcome.error_code)
 
 
@@ -223,12 +232,15 @@ async def _query(invocation: Invocation, tenant_id: int, collector: OutputCollec
 def context_for(step: StepState, target: TargetState, before: dict[str, StepState]) -> TemplateContext:
     """Return what the templates of a step can name on this target: its row, and the output of earlier steps.
 
-    Of a step with several targets it is the output of the same target.
+    Of a step with several targets it is the output of the same target. Raises Refusal when a template takes an output
+    of which only the masked form is left: the worker that had it was lost, and "[masked]" is not what was printed.
     """
     outputs: dict[str, dict[str, object]] = {}
     for key, earlier in before.items():
         source = _same_target(earlier, target)
         if source is not None:
+            if source.recalled and PLACEHOLDER in source.stdout and key in taken_from(step.planned["inputs"]):
+                raise Refusal("masked_output", _ONLY_MASKED.format(key), hopeless=True)
             outputs[key] = {"stdout": source.stdout, "stderr": source.stderr}
             if source.exit_code is not None:
                 outputs[key]["exit_code"] = source.exit_code

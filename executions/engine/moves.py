@@ -6,6 +6,7 @@ from typing import Any
 
 from executions.engine.attempt import Attempted
 from executions.engine.ledger import Record
+from executions.engine.masks import masked_sentence
 from executions.engine.state import StepState, TargetState
 from executions.engine.verdict import Verdict
 from executions.states import STEP_MOVES, ExecutionStatus, StepStatus, execution_event
@@ -128,6 +129,7 @@ class Moves:
 
 def dead_record(lease: Lease, why: DeadReason, reason: str, actor: str) -> Record:
     """Return what puts an execution into the DLQ: it needs attention, and nobody tries again by himself."""
+    reason = masked_sentence(reason)  # it may quote an exception, and that whatever it was given
     record = Record(lease.execution_id, lease.token)
     record.status, record.from_statuses = E.NEEDS_ATTENTION, [E.QUEUED, E.RUNNING, E.CANCELLING]
     record.reason, record.error_code, record.end, record.dead_reason = reason, why, "dead", why

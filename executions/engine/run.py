@@ -45,7 +45,9 @@ LOST = Verdict(
 class ExecutionRun:
     """Made by the engine for each lease; `run` is its whole life."""
 
-    __slots__ = ("_actor", "_ledger", "_moves", "_permit", "_steps", "_went_well", "control", "lease", "state")
+    __slots__ = (
+        "_actor", "_ledger", "_moves", "_permit", "_secrets", "_steps", "_went_well", "control", "lease", "state",
+    )  # fmt: skip
 
     def __init__(
         self, state: ExecutionState, lease: Lease, ledger: Ledger, desk: SecretDesk, actor: str, permit: Permit
@@ -58,8 +60,8 @@ class ExecutionRun:
         self._permit = permit
         self._went_well = True  # so does an execution that was handed back, or lost: how it ends, another says
         self._moves = Moves(state.id, lease.token, actor)
-        secrets = RunSecrets(state, desk)
-        self._steps = StepRunner(state, lease.token, ledger, self._moves, self.control, secrets)
+        self._secrets = RunSecrets(state, desk)
+        self._steps = StepRunner(state, lease.token, ledger, self._moves, self.control, self._secrets)
 
     async def run(self) -> bool:
         """Run to a durable end, or until the lease is lost; return False when it ended without success.
@@ -70,6 +72,8 @@ class ExecutionRun:
             await self._live_or_ask_for_help()
         except LeaseLost:
             self.control.stop("lease_lost")
+        finally:
+            self._secrets.close()
         return self._went_well
 
     async def _live_or_ask_for_help(self) -> None:

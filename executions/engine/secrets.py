@@ -23,6 +23,7 @@ from executions.engine.state import ExecutionState, StepState, TargetState
 from executions.plans.secret_references import references_in, with_values
 from executions.plans.secret_values import SecretReference
 from executions.states import StepStatus
+from safety.masking import known
 from safety.secrets import SecretUnavailable, StoredSecret
 from safety.secrets.releasing import Answers, Wanted, release
 
@@ -132,6 +133,10 @@ class RunSecrets:
             await _unless_stopped(self._learn_earlier(), stop)
         return replace(invocation, secret_values=self.values) if self.values else invocation
 
+    def close(self) -> None:
+        """The execution is over here: its values need not be looked for in what this process logs any more."""
+        known.release(self.values)
+
     def forget(self, step: StepState) -> None:
         """The step is over: nothing of what was read for it is kept."""
         self._held.pop(step.id, None)
@@ -188,7 +193,9 @@ class RunSecrets:
         return Wanted(state.tenant_id, state.actor_id, state.id, step.key, paths, purpose)
 
     def _learn(self, values: Any) -> None:
-        self.values = tuple(dict.fromkeys([*self.values, *values]))
+        new = [value for value in dict.fromkeys(values) if value not in self.values]
+        known.hold(new)
+        self.values += tuple(new)
 
 
 def _has_begun(step: StepState) -> bool:

@@ -25,6 +25,7 @@ class TargetState:
     exit_code: int | None
     stdout: str
     stderr: str = ""
+    recalled: bool = False  # its output is what the table has, so masked
 
     @property
     def name(self) -> str:
@@ -110,7 +111,9 @@ def state_of(loaded: dict[str, Any]) -> ExecutionState:
         step = by_id[step_id]
         planned = step.planned["targets"]
         step.targets.append(
-            TargetState(target_id, planned[position - 1] if planned else None, status, attempt, exit_code, stdout)
+            TargetState(
+                target_id, planned[position - 1] if planned else None, status, attempt, exit_code, stdout, recalled=True
+            )
         )
     for key in _referred_to(planned_steps):
         for step in steps:
@@ -134,12 +137,17 @@ def state_of(loaded: dict[str, Any]) -> ExecutionState:
     )
 
 
-def _referred_to(planned_steps: list[dict[str, Any]]) -> set[str]:
-    """Return the ids of the steps whose output some template takes."""
+def taken_from(inputs: dict[str, Any]) -> set[str]:
+    """Return the ids of the steps whose output the templates of these inputs take."""
     return {
         template.step_id
-        for step in planned_steps
-        if len(step["inputs"]) and len(planned_steps) > 1
-        for _, template in templates_in(step["inputs"])
+        for _, template in templates_in(inputs)
         if isinstance(template, Template) and template.step_id is not None
     }
+
+
+def _referred_to(planned_steps: list[dict[str, Any]]) -> set[str]:
+    """Return the ids of the steps whose output some template takes."""
+    if len(planned_steps) < 2:
+        return set()
+    return {key for step in planned_steps if step["inputs"] for key in taken_from(step["inputs"])}

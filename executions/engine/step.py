@@ -24,6 +24,7 @@ from executions.engine.attempt import (
 )
 from executions.engine.control import Control
 from executions.engine.ledger import LeaseLost, Ledger, Record, WrongState
+from executions.engine.masks import masked_sentence
 from executions.engine.moves import Moves
 from executions.engine.outcome import OVER_LIMIT, step_verdict
 from executions.engine.secrets import RunSecrets, Stopped
@@ -150,7 +151,7 @@ class StepRunner:
             except Refusal as refusal:
                 self._begin(record, step, target)
                 self._ledger.submit(record)
-                self._close(step, target, Verdict(S.FAILED, refusal.code, str(refusal)), None)
+                self._close(step, target, Verdict(S.FAILED, refusal.code, masked_sentence(str(refusal))), None)
                 return
             self._begin(record, step, target)
             if durable:
@@ -217,7 +218,7 @@ class StepRunner:
                 room=self._ledger.room,
             )
         except Refusal as refusal:
-            verdict = Verdict(S.FAILED, refusal.code, str(refusal))
+            verdict = Verdict(S.FAILED, refusal.code, masked_sentence(str(refusal)))
             attempted = Attempted(verdict, None, None, {}, hopeless=refusal.hopeless)
         except Stopped:
             attempted = never_started(step, stop, limit)

@@ -1,5 +1,7 @@
 """Writing the move of an execution that no worker holds: status, event and notice in one transaction.
 
+Whatever people and programs give as a reason is masked here, so it is in every event and on every page.
+
 While a worker holds the execution only its ledger writes (engine/ledger.py); `move` then changes nothing and says so,
 because the worker's own moves have changed the status that is compared.
 """
@@ -13,6 +15,7 @@ from typing import Any
 from django.db import connection, transaction
 
 from executions.states import FINAL_EXECUTION, RERUN_MOVES, RERUN_STEPS, STEP_MOVES, StepStatus, execution_event
+from safety.masking import mask_data, mask_text
 
 MOVE = """
 WITH moved AS (
@@ -153,6 +156,7 @@ def move_many(
 ) -> list[int]:
     """The same for several; return those that were still in `old`. The caller has locked their rows, in order."""
     kind = execution_event(old, new)
+    reason = mask_text(reason)
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             MOVE,
@@ -163,11 +167,11 @@ def move_many(
                 "kind": kind,
                 "actor": actor,
                 "reason": reason,
-                "status_reason": reason if status_reason is None else status_reason,
+                "status_reason": reason if status_reason is None else mask_text(status_reason),
                 "final": new in FINAL_EXECUTION,
                 "restart": restart,
                 "error_code": error_code,
-                "data": json.dumps({"from": old, "to": new, **(data or {})}),
+                "data": json.dumps(mask_data({"from": old, "to": new, **(data or {})})),
             },
         )
         row = cursor.fetchone()
@@ -243,7 +247,7 @@ def run_again(execution_ids: Sequence[int], *, actor: str, reason: str) -> None:
                 "rerun_steps": sorted(RERUN_STEPS),
                 "rerun_targets": sorted(targets),
                 "actor": actor,
-                "reason": reason,
+                "reason": mask_text(reason),
             },
         )
 
@@ -263,7 +267,13 @@ def remark(execution_id: int, kind: str, *, actor: str, reason: str = "", data: 
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             REMARK,
-            {"id": execution_id, "kind": kind, "actor": actor, "reason": reason, "data": json.dumps(data or {})},
+            {
+                "id": execution_id,
+                "kind": kind,
+                "actor": actor,
+                "reason": mask_text(reason),
+                "data": json.dumps(mask_data(data or {})),
+            },
         )
         tell([execution_id])
 

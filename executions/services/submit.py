@@ -22,6 +22,7 @@ from executions.tools import get_catalog
 from opsconductor.prepared import prepared_cursor
 from queueing.control import is_draining
 from safety import audit, idempotency, rbac
+from safety.masking import mask_text
 from safety.models import ActionClass, User
 from safety.timeouts import Limits, policies
 
@@ -232,14 +233,14 @@ def _request(number: int, submission: Submission, plan: CompiledPlan, planning: 
         "door": here.door,
         "address": here.address[:120],
         "parent_id": submission.parent_id,
-        "title": plan.title[:300],
+        "title": mask_text(plan.title)[:300],
         "plan_hash": plan.hash,
         # Nobody approves what runs by itself, so nothing need be said of what was approved.
         "targets_hash": targets_hash(plan.document) if decision.approval_level else "",
         "action_class": plan.action_class,
         "environment": plan.document["environment"] or "",
-        "reason": submission.reason,
-        "tags": list(submission.tags),
+        "reason": mask_text(submission.reason),
+        "tags": [mask_text(tag) for tag in submission.tags],
         "trace_id": submission.trace_id,
         "priority": submission.priority,
         "not_before": submission.not_before.isoformat() if submission.not_before else None,

@@ -49,7 +49,8 @@ class Pattern:
 
 
 # Between a name and its value: quotes and brackets that close the name, then = : => :=
-_IS = rb"(?:(?:\\{0,3}[\"'])?\]?[ \t]{0,8}(?:=>|:=|=|:)[ \t]{0,8}|>)"
+_QUOTE = rb"(?:\\{0,3}[\"']|&(?:quot|#x27|#39|#34);)"
+_IS = rb"(?:" + _QUOTE + rb"?\]?[ \t]{0,8}(?:=>|:=|=|:)[ \t]{0,8}(?:&(?:quot|#x27|#39|#34);)?|>)"
 
 PATTERNS: tuple[Pattern, ...] = (
     Pattern(

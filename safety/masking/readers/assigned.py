@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from safety.masking import words
-from safety.masking.readers.quoting import LOOKED_AT, Span, value_at
+from safety.masking.readers.quoting import LOOKED_AT, QUOTE_ON_A_PAGE, Span, value_at
 
 _PROGRAMS = (b"chpasswd", b"htpasswd", b"kpasswd", b"ldappasswd")
 _PATH = re.compile(rb"(?:/|~|[A-Za-z]:\\)")
@@ -17,7 +17,7 @@ _WEAK = re.compile(rb"(?i)(?:session(?:_?key)?|auth(?:code)?|signature)\Z")
 
 def _head(text: bytes, found: Any) -> tuple[bytes, bytes, bool]:
     """Name, sign between name and value (b"" for none), and whether blanks stand before the value."""
-    head = text[found.start() : found.end() - 1]
+    head = QUOTE_ON_A_PAGE.sub(b"", text[found.start() : found.end() - 1])
     bare = head.rstrip(b" \t")
     spaced = len(bare) < len(head)
     sign = b""

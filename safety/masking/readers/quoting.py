@@ -9,6 +9,7 @@ from safety.masking import words
 Span = tuple[int, int]
 
 QUOTES = b"\"'`"
+QUOTE_ON_A_PAGE = re.compile(rb"&(?:quot|#x27|#39|#34);")
 LOOKED_AT = 256  # of a value, to tell whether it is one: so no text is looked at again and again
 UNQUOTED = re.compile(rb"(?:[^\s\"'`\\<>]|\\(?![nrt\"'`]))+")
 _NEXT_PAIR = re.compile(rb"[,;&]\s{0,4}[\"']?[\w.-]{1,60}[\"']?\s{0,4}[=:]")
@@ -34,6 +35,9 @@ def value_at(text: bytes, at: int, line_end: int) -> tuple[int, int, bool]:
     following = _NEXT_PAIR.search(text, at, min(line_end, end + 80))
     if following is not None and following.start() < end:
         end = following.start()
+    entity = QUOTE_ON_A_PAGE.search(text, at, end)
+    if entity is not None:
+        return at, max(entity.start(), at + 1), False
     while end > at + 1 and text[end - 1] in b",;)}]":
         end -= 1
     return at, end, False

@@ -11,6 +11,7 @@ import pytest
 from executions.connectors import OutputCollector, Stream
 from executions.connectors.base import Invocation, Stop
 from executions.connectors.local import LocalConnector
+from executions.engine.masks import OutputMask
 
 
 class Chunks:
@@ -184,33 +185,49 @@ async def test_standard_output_stays_in_memory_up_to_a_limit_first_and_last() ->
     assert len(text) < 200
 
 
-async def test_a_transformer_sees_each_stream_whole_and_may_hold_text_back() -> None:
-    class HideSecret:
-        """Holds back what may be the beginning of the word."""
-
-        def __init__(self) -> None:
-            self.held: dict[Stream, str] = {"stdout": "", "stderr": ""}
-
-        def feed(self, stream: Stream, text: str) -> str:
-            text = (self.held[stream] + text).replace("hunter2", "***")
-            keep = next((n for n in range(6, 0, -1) if text.endswith("hunter2"[:n])), 0)
-            self.held[stream] = text[len(text) - keep :] if keep else ""
-            return text[: len(text) - keep]
-
-        def finish(self, stream: Stream) -> str:
-            text, self.held[stream] = self.held[stream], ""
-            return text
-
+async def test_secrets_are_masked_in_what_is_emitted_and_stay_in_memory_for_later_steps() -> None:
     chunks = Chunks()
-    collector = OutputCollector(chunks, transformer=HideSecret())
-    for piece in (b"a hun", b"te", b"r2 b\n", b"and hunt"):
+    collector = OutputCollector(chunks, transformer=OutputMask(("hunter2-long",)))
+    for piece in (b"a hun", b"te", b"r2-long b\n", b"and hunt"):
         await collector.write("stdout", piece)
         await asyncio.sleep(0.06)
     collector.finish()
 
-    assert chunks.text() == "a *** b\nand hunt"
-    assert collector.stdout_text() == "a *** b\nand hunt"
+    assert chunks.text() == "a [masked] b\nand hunt"
+    assert collector.shown_stdout() == "a [masked] b\nand hunt"
+    assert collector.stdout_text() == "a hunter2-long b\nand hunt"
     assert chunks.byte_count == collector.kept_bytes
+
+
+async def test_a_masked_prompt_does_not_wait_for_the_end_of_its_line() -> None:
+    chunks = Chunks()
+    collector = OutputCollector(chunks, transformer=OutputMask(("hunter2-long",)))
+    await collector.write("stdout", b"Password: ")
+    assert (await chunks.next())[1] == "Password: "
+    await collector.write("stdout", b"letme1n")
+    assert (await chunks.next())[1] == "[masked]"
+    await collector.write("stdout", b"-more\nnext\n")
+    collector.finish()
+    assert chunks.text() == "Password: [masked]\nnext\n"
+
+
+async def test_what_the_mask_holds_back_comes_before_the_other_stream_goes_on() -> None:
+    chunks = Chunks()
+    collector = OutputCollector(chunks, transformer=OutputMask(()))
+    await collector.write("stdout", b"working ... ")
+    await collector.write("stderr", b"a warning\n")
+    await collector.write("stdout", b"done\n")
+    collector.finish()
+    assert chunks.text() == "working ... a warning\ndone\n"
+
+
+async def test_the_middle_that_is_not_kept_leaves_no_half_of_a_secret_to_be_stored() -> None:
+    collector = OutputCollector(Chunks(), transformer=OutputMask(("hunter2-long",)), keep_stdout=40)
+    for _ in range(50):
+        await collector.write("stdout", b"xx hunter2-long yy\n")
+    collector.finish()
+    for part in ("hunter", "unter2", "nter2-", "ter2-l", "-long"):
+        assert part not in collector.shown_stdout()
 
 
 async def test_a_full_store_makes_the_writer_wait() -> None:

@@ -62,6 +62,7 @@ password: ~hunter2~ (generated)
 password:~12345678~
   "passcode": ~123456~,
 INFO connecting with {host=db, password=~hunter2~}
+<pre>{&#x27;password&#x27;: &#x27;~hunter2~&#x27;}</pre>
 time=12:00 msg="login" password=~hunter2~ user=bob
 """
 _TOKENS = """\
