@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest
@@ -22,6 +23,7 @@ from executions import (
     admin_queue,  # noqa: F401
     services,
 )
+from executions.inventory_files import check_credential
 from executions.models import Asset, AssetGroup, Event, Execution, Step, StepTarget
 from executions.pages.durations import between, span
 from executions.pages.looks import look_of
@@ -319,9 +321,20 @@ class OwnGroups(admin.RelatedFieldListFilter):
         return [(str(pk), name) for pk, name in own.values_list("pk", "name")]
 
 
+class AssetForm(forms.ModelForm):  # type: ignore[type-arg]
+    def clean_credential(self) -> str:
+        credential: str = self.cleaned_data["credential"]
+        try:
+            return check_credential(credential) if credential else credential
+        except ValueError as error:
+            raise forms.ValidationError(str(error)) from None
+
+
 @admin.register(Asset)
 class AssetAdmin(OwnTenant):
     """Machines and endpoints that plans can name."""
+
+    form = AssetForm
 
     list_display = (
         "name",

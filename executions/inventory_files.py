@@ -16,6 +16,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 
 from executions.models import Asset, Connection
+from safety.secrets import check_path
 
 SEPARATOR = ";"  # between the tags, and between the groups, of one cell
 
@@ -42,7 +43,6 @@ CONNECTION_OF_SERVICE = {
 SECRET_COLUMNS = frozenset(
     {"password", "private_key", "api_key", "bearer_token", "passphrase", "certificate", "secret"}
 )
-CREDENTIAL_PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]*(/[A-Za-z0-9][A-Za-z0-9_.@-]*)*")
 YES_NO = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -187,6 +187,16 @@ def _check_row(row: RawRow) -> tuple[AssetRecord, list[str]]:
     return AssetRecord(row.line, row.cells.get("name", ""), fields, None if groups is None else tuple(groups)), messages
 
 
+def check_credential(text: str) -> str:
+    """Return the path of a secret. Raises ValueError, which does not repeat it: it may well be the secret itself."""
+    try:
+        return check_path(text)
+    except ValueError:
+        raise ValueError(
+            "credential must be the path of a secret, such as db/orders/backup, never the secret."
+        ) from None
+
+
 def _value(column: str, cell: str) -> Any:
     """Return a cell as its column's value. Raises ValueError with a sentence."""
     if column == "is_active":
@@ -197,9 +207,8 @@ def _value(column: str, cell: str) -> Any:
         if not re.fullmatch(r"[0-9]{1,5}", cell) or not 1 <= int(cell) <= 65535:
             raise ValueError(f"port must be a number from 1 to 65535, not {cell!r}.")
         return int(cell)
-    if column == "credential" and not CREDENTIAL_PATH.fullmatch(cell):
-        # The cell is not repeated: it may well be the secret itself.
-        raise ValueError("credential must be the path of a secret, such as db/orders/backup, never the secret.")
+    if column == "credential":
+        return check_credential(cell)
     if column in WORDS:
         words = WORDS[column] | (set(settings.DEVELOPMENT_ENVIRONMENTS) if column == "environment" else set())
         if cell.lower() not in words:

@@ -20,6 +20,7 @@ from executions.api.base import ApiView, Operates, caller
 from executions.api.problems import ApiProblem
 from executions.api.reading import BIGGEST_ID, Query, read_body
 from executions.api.schema import PAGING, call, parameter
+from executions.inventory_files import check_credential
 from executions.models import Asset, AssetGroup, Connection, StepTarget
 from executions.states import FINAL_EXECUTION
 from safety import audit
@@ -71,6 +72,12 @@ class AssetSerializer(Strict, serializers.ModelSerializer[Asset]):
         fields = (*READ_ONLY, *WRITABLE, "groups")
         read_only_fields = READ_ONLY
         extra_kwargs = {name: {"max_length": 20_000} for name in ("description", "host_key")}
+
+    def validate_credential(self, value: str) -> str:
+        try:
+            return check_credential(value) if value else value
+        except ValueError as error:
+            raise serializers.ValidationError(str(error)) from None
 
 
 class AssetPatchSerializer(AssetSerializer):
