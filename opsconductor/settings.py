@@ -20,6 +20,7 @@ from opsconductor.environment import (
 )
 from opsconductor.made_once import made_once
 from opsconductor.secret_store import secret_store_settings
+from opsconductor.single_sign_on import single_sign_on
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = Path(env_str("VAR_DIR", str(BASE_DIR / "var"))).resolve()
@@ -130,7 +131,11 @@ DATABASES = {
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_USER_MODEL = "safety.User"
-AUTHENTICATION_BACKENDS = ["safety.backends.PasswordBackend", "guardian.backends.ObjectPermissionBackend"]
+AUTHENTICATION_BACKENDS = [
+    "safety.backends.PasswordBackend",
+    "safety.backends.SsoBackend",
+    "guardian.backends.ObjectPermissionBackend",
+]
 ANONYMOUS_USER_NAME = None  # guardian: there is no anonymous user to give rights to
 # The first makes new ones; a password that another one hashed gets a new hash when it is next used.
 PASSWORD_HASHERS = [
@@ -144,6 +149,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
 ]
+OIDC = single_sign_on()  # None: local accounts alone
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "executions:list"
 LOGOUT_REDIRECT_URL = "login"

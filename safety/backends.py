@@ -40,6 +40,13 @@ class PasswordBackend(ModelBackend):
         return user
 
 
+class SsoBackend(ModelBackend):
+    """People of the provider: safety/sso says who they are, so nobody is ever found by what they type."""
+
+    def authenticate(self, request: HttpRequest | None, **credentials: Any) -> None:  # type: ignore[override]
+        return None
+
+
 def _user(found: Any) -> User | None:
     return found if isinstance(found, User) else None
 

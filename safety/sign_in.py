@@ -27,12 +27,15 @@ def sign_in(request: HttpRequest, user: User, *, method: str) -> None:
         _record("session.sign_in", user, method=method)
 
 
-def sign_out(request: HttpRequest) -> None:
-    """End the session of this request. Without one nothing happens."""
+def sign_out(request: HttpRequest) -> str:
+    """End the session of this request; return how it was begun, "" when that is not known or there was none."""
+    key = request.session.session_key
+    method = Session.objects.filter(session_key=key).values_list("method", flat=True).first() or ""
     with transaction.atomic():
         if isinstance(request.user, User):
             _record("session.sign_out", request.user)
         logout(request)
+    return method
 
 
 def _record(action: str, user: User, **data: str) -> None:

@@ -1,6 +1,7 @@
 """Who may do what, and for how long: tenants, users, tokens, idempotency keys, timeout policies, secrets, the audit."""
 
 from safety.models.audit import AuditOutbox, AuditRecord, AuditSeal
+from safety.models.external_identities import ExternalIdentity
 from safety.models.failed_tries import FailedTries
 from safety.models.idempotency import IdempotencyKey
 from safety.models.limits import ActionClass, SlaClass, TimeoutPolicy
@@ -15,6 +16,7 @@ __all__ = [
     "AuditOutbox",
     "AuditRecord",
     "AuditSeal",
+    "ExternalIdentity",
     "FailedTries",
     "IdempotencyKey",
     "Secret",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView, LogoutView
@@ -37,6 +38,10 @@ class SignIn(LoginView):
     authentication_form = SignInForm
     redirect_authenticated_user = True
 
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        more = {"sso": settings.OIDC, "signed_out": self.request.GET.get("signed_out") == sign_in.SSO}
+        return super().get_context_data(**kwargs, **more)
+
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
         user = form.get_user()
         assert isinstance(user, User)
@@ -69,5 +74,5 @@ class SignOut(LogoutView):
     """Signing out, by POST alone."""
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        sign_in.sign_out(request)
-        return redirect("login")
+        ended = sign_in.sign_out(request)
+        return redirect(f"{reverse('login')}?signed_out=sso" if ended == sign_in.SSO else "login")

@@ -61,8 +61,8 @@ GET admin/executions/step/<path:object_id>/
 GET admin/executions/asset/<path:object_id>/
 GET admin/executions/assetgroup/<path:object_id>/
 
-# The admin's sign-in form
-= 200   200   200   200   200   200   200   none  none  none  none  none  none  none
+# The admin's sign-in form; who is signed in already is led on, or told that the admin is not for them
+= 200   200   none  none  none  none  none  none  none  none  none  none  none  none
 GET admin/login/
 
 # Sign-in, with nothing filled in; the home page leads to the list
@@ -496,6 +496,17 @@ GET login/
 
 = login login login login login login login login login login login login login login
 POST logout/
+
+# Single sign-on, which is not set up here
+= 404   404   404   404   404   404   404   404   404   404   404   404   404   404
+GET login/sso/
+GET login/sso/back/
+GET login/sso/end/
+
+= 405   405   405   405   405   405   405   405   405   405   405   405   405   405
+POST login/sso/
+POST login/sso/back/
+POST login/sso/end/
 
 # Pages: everybody who is signed in, each what they may see
 = login login 200   200   200   200   200   200   200   200   200   200   200   200

@@ -24,7 +24,8 @@ _ONLY_READ = ("history/", "<path:object_id>/", "jsi18n/", "done/", "autocomplete
 # What being asked writes by itself, whatever comes of it: sessions, what the admin logs, records of refusals; and of a
 # decision on many entries, what became of each: that it was refused is written down, too.
 _BOOKKEEPING = (
-    "django_session", "django_admin_log", "safety_auditrecord", "safety_auditoutbox", "safety_auditseal",
+    "safety_session", "safety_failedtries", "django_admin_log", "safety_auditrecord", "safety_auditoutbox",
+    "safety_auditseal",
     "queueing_deadletterbatchitem",
 )  # fmt: skip
 _PARTLY = {"queueing_deadletterbatch": "WHERE ended_by <> ''"}  # those that somebody stopped

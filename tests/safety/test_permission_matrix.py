@@ -49,7 +49,7 @@ def test_everybody_may_do_what_the_table_says_and_no_more(world: World) -> None:
                 wanted = expected[who] if expected else "nothing: it is not declared"
                 wrong.append(f"{method} {route} by {who}: {answer.outcome}, the table says {wanted}")
             wrong += [f"{method} {route} by {who}: {fault}" for fault in faults(world, who, method, answer)]
-    assert wrong == []
+    assert wrong == [], "\n".join(wrong[:40])
 
 
 def faults(world: World, who: str, method: str, answer: Answer) -> Iterator[str]:
@@ -75,7 +75,7 @@ def test_not_even_a_superuser_reaches_an_object_of_another_tenant(world: World) 
             if answer.outcome not in ("403", "404", "405", "none") or answer.wrote:
                 wrong.append(f"{method} {route} by {who}: {answer.outcome}")
             wrong += [f"{method} {route} by {who}: {fault}" for fault in faults(world, who, method, answer)]
-    assert wrong == []
+    assert wrong == [], "\n".join(wrong[:40])
 
 
 def test_a_method_that_an_endpoint_does_not_have_does_nothing(world: World) -> None:
@@ -87,7 +87,7 @@ def test_a_method_that_an_endpoint_does_not_have_does_nothing(world: World) -> N
             answer = ask(world, "root", method, route)
             if answer.wrote or answer.outcome.startswith("5"):
                 wrong.append(f"{method} {route}: {answer.outcome}, rows written: {answer.wrote}")
-    assert wrong == []
+    assert wrong == [], "\n".join(wrong[:40])
 
 
 def test_no_session_does_anything_without_the_token_of_a_form_of_ours(world: World) -> None:
@@ -103,7 +103,7 @@ def test_no_session_does_anything_without_the_token_of_a_form_of_ours(world: Wor
         answer = ask(world, "root", method, route)
         if answer.outcome != "403" or answer.wrote:
             wrong.append(f"{method} {route}: {answer.outcome}")
-    assert wrong == []
+    assert wrong == [], "\n".join(wrong[:40])
     assert snapshot() == state
 
 
@@ -129,4 +129,4 @@ def test_every_action_of_the_admin_is_declared_and_does_what_the_table_says(worl
             if answer.outcome != expected[who]:
                 wrong.append(f"{action} of {model} by {who}: {answer.outcome}, the table says {expected[who]}")
             wrong += [f"{action} of {model} by {who}: {fault}" for fault in faults(world, who, "POST", answer)]
-    assert wrong == []
+    assert wrong == [], "\n".join(wrong[:40])
