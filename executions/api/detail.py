@@ -8,7 +8,8 @@ from typing import Any
 from django.db import connection
 
 from executions.api.codes import CODES
-from executions.models import Execution, Step, StepTarget
+from executions.approval_asks import asks_of
+from executions.models import Approval, Execution, Step, StepTarget
 from executions.states import FINAL_EXECUTION, FINAL_STEP, ExecutionStatus, StepStatus
 from executions.waiting import waiting_sentence
 
@@ -89,7 +90,8 @@ def summary(execution: Execution) -> dict[str, Any]:
 def execution_state(execution: Execution) -> dict[str, Any]:
     """The whole of it: the summary, `errors`, `approvals`, and `steps` with their targets and the end of their output.
 
-    Wants `actor` and `tenant` selected with it; four more statements, one more while it is queued.
+    Wants `actor` and `tenant` selected with it; three more statements, one more while it is queued, and three for one
+    that needs, or needed, approvals.
     """
     steps = steps_of(execution)
     state = summary(execution)
@@ -101,19 +103,26 @@ def execution_state(execution: Execution) -> dict[str, Any]:
     }
     if execution.status == ExecutionStatus.QUEUED:
         state["status_reason"] = waiting_sentence(execution) or execution.status_reason
-    state["approvals"] = [
-        {
-            "by": approval.by.username,
-            "approved": approval.approved,
-            "comment": approval.comment,
-            "decided_at": approval.decided_at,
-        }
-        for approval in execution.approvals.select_related("by").order_by("pk")
-    ]
+    ask = asks_of([execution])[0] if execution.approval_level else None
+    state["approval"] = ask.as_json() if ask else None
+    state["approvals"] = [decision_of(approval) for approval in ask.approvals] if ask else []
     state["errors"] = list(errors_of(execution, steps))
     state["notice"] = execution.removal_notice or None
     state["steps"] = steps
     return state
+
+
+def decision_of(approval: Approval) -> dict[str, Any]:
+    """One person's decision. Wants `by` selected with it."""
+    return {
+        "by": approval.by.username,
+        "step": approval.step or None,
+        "approved": approval.approved,
+        "comment": approval.comment,
+        "decided_at": approval.decided_at,
+        "withdrawn_at": approval.withdrawn_at,
+        "withdrawn_reason": approval.withdrawn_reason or None,
+    }
 
 
 def errors_of(execution: Execution, steps: Iterable[dict[str, Any]]) -> Iterable[dict[str, str]]:

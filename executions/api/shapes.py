@@ -148,12 +148,45 @@ class StepState(Shape):
     targets: list[TargetState]
 
 
+class StepApproval(Shape):
+    """A step that needs an approval of its own: whose it has; `waiting`: the execution waits for it now."""
+
+    id: str
+    by: list[str]
+    waiting: bool
+
+
+class ApprovalState(Shape):
+    """How many have to agree, who has, and why; `waits_for` is null when it does not wait for approval."""
+
+    level: int
+    needed: int
+    given: int
+    by: list[str]
+    reasons: list[str]
+    waits_for: Literal["plan", "steps"] | None
+    steps: list[StepApproval]
+
+
+class Decision(Shape):
+    """What one person decided: on the plan, or on the step that it names."""
+
+    by: str
+    step: str | None
+    approved: bool
+    comment: str
+    decided_at: datetime
+    withdrawn_at: datetime | None
+    withdrawn_reason: str | None
+
+
 class ExecutionDetail(ExecutionSummary):
     """The whole of an execution."""
 
     tenant: str
     time_limits: dict[str, int]
-    approvals: list[dict[str, Any]]
+    approval: ApprovalState | None
+    approvals: list[Decision]
     errors: list[ErrorEntry]
     notice: str | None
     steps: list[StepState]
@@ -168,6 +201,22 @@ class Page(Shape):
 
 class ExecutionPage(Page):
     results: list[ExecutionSummary]
+
+
+class WaitingExecution(ExecutionSummary):
+    """An execution that waits for approval; `changes` says what its machines have become since: then it is void."""
+
+    approval: ApprovalState
+    approvals: list[Decision]
+    changes: list[str]
+
+
+class WaitingPage(Page):
+    results: list[WaitingExecution]
+
+
+class WaitingCount(Shape):
+    mine: int
 
 
 class Steps(Shape):

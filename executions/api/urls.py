@@ -9,6 +9,7 @@ from django.urls.converters import IntConverter, StringConverter
 from django.views.decorators.csrf import csrf_exempt
 
 from executions.api import (
+    approvals,
     assets,
     dead_letter_batches,
     dead_letters,
@@ -82,6 +83,8 @@ urlpatterns = [
     path(f"{ONE}withdraw-approval/", decisions.WithdrawApprovalView.as_view()),
     path(f"{ONE}retry/", decisions.RetryView.as_view()),
     path(f"{ONE}resolve/", decisions.ResolveView.as_view()),
+    path("v1/approvals/", approvals.ApprovalsView.as_view()),
+    path("v1/approvals/count/", approvals.ApprovalsCountView.as_view()),
     path("v1/dead-letters/", dead_letters.DeadLettersView.as_view()),
     path("v1/dead-letters/summary/", dead_letters.SummaryView.as_view()),
     path("v1/dead-letters/batches/", dead_letter_batches.BatchesView.as_view()),

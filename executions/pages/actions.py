@@ -17,7 +17,10 @@ from queueing.models import DeadLetter
 Answer = str | tuple[str, int]  # what to say, or that with the execution to go to
 
 
-def _do(request: HttpRequest, execution_id: int, verb: Callable[[], Answer]) -> HttpResponse:
+def _do(
+    request: HttpRequest, execution_id: int, verb: Callable[[], Answer], *, back: str | None = None
+) -> HttpResponse:
+    """Do it and lead to the execution's page, or `back` to the page with that name."""
     visible(request, execution_id)
     goal = execution_id
     try:
@@ -29,7 +32,7 @@ def _do(request: HttpRequest, execution_id: int, verb: Callable[[], Answer]) -> 
     else:
         said, goal = (answer, execution_id) if isinstance(answer, str) else answer
         messages.success(request, said)
-    return redirect("executions:detail", goal)
+    return redirect(back) if back else redirect("executions:detail", goal)
 
 
 @page
@@ -42,24 +45,56 @@ def cancel(request: HttpRequest, execution_id: int) -> HttpResponse:
     return _do(request, execution_id, verb)
 
 
+def _decide(
+    request: HttpRequest, execution_id: int, verb: Callable[..., str], said: Callable[[str], str]
+) -> HttpResponse:
+    """Decide on what the form names: a step, or (empty) the plan; then back to where the form was."""
+
+    def decided() -> str:
+        status = verb(
+            execution_id,
+            by=signed_in(request),
+            comment=request.POST.get("comment", "").strip(),
+            step=request.POST.get("step"),
+        )
+        return f"#{execution_id}: {said(status)}"
+
+    return _do(request, execution_id, decided, back=_back(request))
+
+
+def _back(request: HttpRequest) -> str | None:
+    return "approvals:list" if request.POST.get("back") == "approvals" else None
+
+
 @page
 @require_POST
 def approve(request: HttpRequest, execution_id: int) -> HttpResponse:
-    def verb() -> str:
-        status = services.approve(execution_id, by=signed_in(request), comment=request.POST.get("comment", "").strip())
-        return "Approved: it is in the queue." if status == "queued" else "Approved. Another approval is needed."
+    def said(status: str) -> str:
+        return "approved, it is in the queue." if status == "queued" else "approved. Another approval is needed."
 
-    return _do(request, execution_id, verb)
+    return _decide(request, execution_id, services.approve, said)
 
 
 @page
 @require_POST
 def reject(request: HttpRequest, execution_id: int) -> HttpResponse:
-    def verb() -> str:
-        services.reject(execution_id, by=signed_in(request), comment=request.POST.get("comment", "").strip())
-        return "Rejected: it will not run."
+    return _decide(request, execution_id, services.reject, lambda _: "rejected, nothing more of it will run.")
 
-    return _do(request, execution_id, verb)
+
+@page
+@require_POST
+def withdraw_approval(request: HttpRequest, execution_id: int) -> HttpResponse:
+    def verb() -> str:
+        reason = request.POST.get("reason", "").strip()
+        status = services.withdraw_approval(execution_id, by=signed_in(request), reason=reason)
+        said = {
+            "cancelled": "it is cancelled.",
+            "cancelling": "its worker is stopping it.",
+            "pending_approval": "it waits for somebody else.",
+        }
+        return f"Your approval is withdrawn: {said.get(status, 'it does not count any more.')}"
+
+    return _do(request, execution_id, verb, back=_back(request))
 
 
 @page

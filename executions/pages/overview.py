@@ -11,14 +11,14 @@ from functools import cached_property
 from django.db.models import Count, F, Max
 from django.utils import timezone
 
-from executions.models import Approval, Event, Execution, Step, StepTarget
+from executions.approval_asks import Ask, asks_of
+from executions.models import Approval, Event, Execution, PendingApproval, Step, StepTarget
 from executions.pages.durations import between, span
 from executions.pages.looks import PROBLEMS, STEP_ORDER
 from executions.states import FINAL_STEP, ExecutionStatus, StepStatus
 from executions.waiting import waiting_sentence
 from queueing.models import DeadLetter
 from safety import rbac
-from safety.approvals import approvals_needed
 from safety.models import User
 
 E = ExecutionStatus
@@ -175,9 +175,10 @@ class Overview:
         execution = self.execution
         match execution.status:
             case E.PENDING_APPROVAL:
-                needed = approvals_needed(execution.approval_level)
-                given = sum(approval.approved for approval in self.approvals)
-                return f"{given} of {needed} approvals given (level {execution.approval_level})."
+                if self.ask.steps:
+                    return execution.status_reason
+                given = f"{len(self.ask.given)} of {self.ask.needed} approvals given"
+                return f"{given} (level {execution.approval_level})."
             case E.QUEUED:
                 return waiting_sentence(execution)
             case E.RUNNING:
@@ -244,7 +245,7 @@ class Overview:
     def approve(self) -> Action:
         if self.execution.actor_id == self.user.pk:
             return Action("Nobody approves their own request.")
-        if any(approval.by_id == self.user.pk for approval in self.approvals):
+        if not self.ask.steps and any(approval.by_id == self.user.pk for approval in self.ask.given):
             return Action("You have decided already; somebody else has to.")
         if not rbac.can_approve(self.user, self.execution):
             return Action("You have no right to approve on these machines.")
@@ -263,8 +264,31 @@ class Overview:
         return self.execution.status == E.PENDING_APPROVAL
 
     @cached_property
+    def ask(self) -> Ask:
+        """How far its approval is."""
+        return asks_of([self.execution])[0]
+
+    @property
     def approvals(self) -> list[Approval]:
-        return list(Approval.objects.filter(execution=self.execution).select_related("by").order_by("pk"))
+        return self.ask.approvals
+
+    @property
+    def open_steps(self) -> list[str]:
+        """What is decided on by itself: the plan (as ""), or the steps that it waits before."""
+        return self.ask.open_steps if self.ask.steps else [""]
+
+    @cached_property
+    def own_approval(self) -> frozenset[str]:
+        """The ids of the steps that need an approval of their own."""
+        return frozenset(self.ask.own_approval if self.execution.approval_level else ())
+
+    @cached_property
+    def withdraw(self) -> bool:
+        """Whether the user has given an approval that can be taken back."""
+        if self.execution.is_final or self.execution.approval_level == 0:
+            return False
+        over = {view.step.key for view in self.steps if view.step.status in FINAL_STEP}
+        return any(approval.by_id == self.user.pk and approval.step not in over for approval in self.ask.standing)
 
     # --- trouble
 
@@ -286,17 +310,27 @@ class Overview:
 
     @property
     def late(self) -> bool:
-        end = self.execution.finished_at or self.now
+        end = self.execution.finished_at or self._stood_still_at or self.now
         return self.execution.deadline_at is not None and end > self.execution.deadline_at
+
+    @cached_property
+    def _stood_still_at(self) -> datetime | None:
+        """Since when its time limit stands still, because a step waits for approval."""
+        if not self.waits_for_approval or self.execution.started_at is None:
+            return None
+        return PendingApproval.objects.filter(pk=self.execution.pk).values_list("asked_at", flat=True).first()
 
     @property
     def deadline_part(self) -> int | None:
         """Thousandths of the time limit that are used up; None before it has begun."""
         execution = self.execution
-        used = between(execution.started_at, execution.finished_at or self.now)
-        if used is None or not execution.execution_seconds:
+        end = execution.finished_at or self._stood_still_at or self.now
+        if execution.started_at is None or not execution.execution_seconds:
             return None
-        return max(0, min(1000, round(1000 * used.total_seconds() / execution.execution_seconds)))
+        # The deadline moves on with the time that does not count.
+        deadline = execution.deadline_at or execution.started_at + timedelta(seconds=execution.execution_seconds)
+        left = (deadline - end).total_seconds()
+        return max(0, min(1000, round(1000 * (1 - left / execution.execution_seconds))))
 
     # --- history
 

@@ -18,6 +18,7 @@ urlpatterns = [
     path("<int:execution_id>/cancel/", actions.cancel, name="cancel"),
     path("<int:execution_id>/approve/", actions.approve, name="approve"),
     path("<int:execution_id>/reject/", actions.reject, name="reject"),
+    path("<int:execution_id>/withdraw-approval/", actions.withdraw_approval, name="withdraw_approval"),
     path("<int:execution_id>/retry/", actions.retry, name="retry"),
     path("<int:execution_id>/resolve/", actions.resolve, name="resolve"),
     path("<int:execution_id>/dead-letter/", actions.dead_letter, name="dead_letter"),

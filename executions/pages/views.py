@@ -62,9 +62,11 @@ def execution(request: HttpRequest, execution_id: int) -> HttpResponse:
     found = visible(request, execution_id)
     document = ExecutionPlan.objects.filter(pk=found.pk).values_list("document", flat=True).first() or {}
     looks = {status: {"word": look.word, "icon": look.icon} for status, look in LOOKS.items()}
+    overview = Overview(found, signed_in(request))
     context = {
         "nav": "executions",
-        "overview": Overview(found, signed_in(request)),
+        "overview": overview,
+        "own_approval": overview.own_approval,
         "execution": found,
         "document": document,
         "plan_steps": plan_steps(document),

@@ -66,6 +66,19 @@ def ago(at: datetime | None) -> SafeString | str:
     )  # fmt: skip
 
 
+@register.simple_tag
+def left(until: datetime | None) -> SafeString | str:
+    """How long it is until a time; goes on counting down in the browser."""
+    if until is None:
+        return ""
+    seconds = (until - timezone.now()).total_seconds()
+    return format_html(
+        '<time class="num" datetime="{}" title="until {} UTC" data-until{}>{}</time>',
+        until.isoformat(), f"{until:%Y-%m-%d %H:%M:%S}", format_html(" data-soon") if seconds < 60 else "",
+        span(max(1, round(seconds))) if seconds > 0 else "none",
+    )  # fmt: skip
+
+
 def _past(at: datetime) -> str:
     seconds = max(0, int((timezone.now() - at).total_seconds()))
     return f"{seconds} s" if seconds < 60 else span(seconds)

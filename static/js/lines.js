@@ -54,7 +54,7 @@ export class Lines {
     const { step, target, step_target: id, exit_code: code, error, to } = item.data;
     const [family, verb] = item.kind.split(".");
     const status = verb === "submitted" || verb === "claimed" ? "queued" : to || verb;
-    const subject = family === "step" || family === "target" ? [target, step].filter(Boolean).join(" · ") : "execution";
+    const subject = family === "step" || family === "target" ? [target, step].filter(Boolean).join(" · ") : family;
     const why = [code !== undefined && code !== null ? `exit code ${code}` : "", error || "", item.reason || ""].filter(Boolean).join(" · ");
     if (BAD.has(verb) && family !== "execution") this.failures.push(this.all.length);
     const source = id ? this.sources.get(id) || { id, step, target, label: subject } : { id: 0, step, target, label: "" };

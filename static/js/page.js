@@ -26,6 +26,11 @@ function tick() {
     const seconds = Math.max(0, Math.floor((now - Date.parse(element.dateTime)) / 1000));
     element.textContent = `${seconds < 60 ? `${seconds} s` : span(seconds)} ago`;
   }
+  for (const element of document.querySelectorAll("[data-until]")) {
+    const seconds = (Date.parse(element.dateTime) - now) / 1000;
+    element.textContent = seconds > 0 ? span(Math.max(1, Math.round(seconds))) : "none";
+    element.toggleAttribute("data-soon", seconds < 60);
+  }
   for (const element of document.querySelectorAll("[data-grows]")) {
     const part = (now - Date.parse(element.dataset.from)) / 1000 / Number(element.dataset.grows);
     element.setAttribute("width", Math.round(1000 * Math.max(0, Math.min(1, part))));

@@ -353,6 +353,8 @@ POST admin/(?P<app_label>safety|auth|queueing|executions)/$
 # Lists of the API: everybody who is signed in, each what they may see
 = 401   401   200   200   200   200   200   200   200   200   200   200   200   200
 GET api/v1/executions/
+GET api/v1/approvals/
+GET api/v1/approvals/count/
 GET api/v1/dead-letters/
 GET api/v1/dead-letters/batches/
 GET api/v1/queue/entries/
@@ -513,10 +515,14 @@ POST login/sso/end/
 GET executions/
 GET executions/new/
 GET executions/assets/
+GET approvals/
+GET approvals/badge/
 
 = login login 405   405   405   405   405   405   405   405   405   405   405   405
 POST executions/
 POST executions/assets/
+POST approvals/
+POST approvals/badge/
 POST executions/<int:execution_id>/
 POST executions/<int:execution_id>/fragments/
 POST executions/<int:execution_id>/hosts/
@@ -525,6 +531,7 @@ POST executions/<int:execution_id>/log/
 GET executions/<int:execution_id>/cancel/
 GET executions/<int:execution_id>/approve/
 GET executions/<int:execution_id>/reject/
+GET executions/<int:execution_id>/withdraw-approval/
 GET executions/<int:execution_id>/retry/
 GET executions/<int:execution_id>/resolve/
 GET executions/<int:execution_id>/dead-letter/
@@ -540,6 +547,10 @@ GET executions/<int:execution_id>/fragments/
 GET executions/<int:execution_id>/hosts/
 GET executions/<int:execution_id>/feed/
 GET executions/<int:execution_id>/log/
+
+# Taking one's own approval back: nobody here has given one
+= login login 404   none  none  none  none  none  none  none  404   none  404   404
+POST executions/<int:execution_id>/withdraw-approval/
 
 # Stopping it
 = login login 404   done  none  none  none  done  done  done  404   none  404   404

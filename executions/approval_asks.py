@@ -1,0 +1,157 @@
+"""What waits for approvals, and for whose: what the page, the API, the badge and the e-mails say."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from django.db import connection
+
+from executions.models import Approval, Execution, ExecutionQuerySet
+from executions.services.policy import risk_of, steps_to_approve
+from executions.states import ExecutionStatus
+from executions.target_changes import PlanOfTenant, changes_of
+from safety import rbac
+from safety.approvals import approvals_needed, reasons
+from safety.models import User
+
+# Of others, in time, and not decided yet: a plan by an approval of the user's own, steps by one of anybody's.
+_UNDECIDED = """
+SELECT p.execution_id
+  FROM executions_pendingapproval p
+  JOIN executions_execution e ON e.id = p.execution_id
+ WHERE e.status = 'pending_approval' AND e.tenant_id = %(tenant)s AND e.actor_id <> %(user)s
+   AND e.approval_expires_at > statement_timestamp()
+   AND CASE WHEN p.steps = '{}' THEN NOT EXISTS (
+                SELECT FROM executions_approval a
+                 WHERE a.execution_id = e.id AND a.by_id = %(user)s AND a.step = '' AND a.withdrawn_at IS NULL)
+            ELSE EXISTS (
+                SELECT FROM unnest(p.steps) AS asked(step) WHERE NOT EXISTS (
+                    SELECT FROM executions_approval a
+                     WHERE a.execution_id = e.id AND a.step = asked.step AND a.approved AND a.withdrawn_at IS NULL)) END
+"""
+
+
+@dataclass
+class Ask:
+    """One execution that waits for approval. `steps`: those it waits before; none when it is the plan as a whole."""
+
+    execution: Execution
+    document: dict[str, Any]
+    approvals: list[Approval]
+    steps: list[str] = field(default_factory=list)
+    changes: list[str] = field(default_factory=list)
+
+    @property
+    def needed(self) -> int:
+        return approvals_needed(self.execution.approval_level)
+
+    @cached_property
+    def standing(self) -> list[Approval]:
+        """Those that were given to this plan on these machines, by whoever; whether they still may is asked later."""
+        execution = self.execution
+        return [
+            approval
+            for approval in self.approvals
+            if approval.approved
+            and approval.withdrawn_at is None
+            and (approval.plan_hash, approval.targets_hash) == (execution.plan_hash, execution.targets_hash)
+        ]
+
+    @property
+    def given(self) -> list[Approval]:
+        """The standing approvals of the plan as a whole."""
+        return [approval for approval in self.standing if not approval.step]
+
+    @property
+    def open_steps(self) -> list[str]:
+        """Those of `steps` that nobody has approved yet."""
+        approved = {approval.step for approval in self.standing}
+        return [step for step in self.steps if step not in approved]
+
+    @property
+    def reasons(self) -> list[str]:
+        return reasons(risk_of(self.document, self.execution.action_class))
+
+    @cached_property
+    def own_approval(self) -> list[str]:
+        """The ids of the steps that need an approval of their own."""
+        return steps_to_approve(self.document, self.execution.approval_level)
+
+    @cached_property
+    def machines(self) -> list[dict[str, Any]]:
+        """The machines of what is asked for, each once, as they were when the plan was submitted."""
+        targets = {t["asset_id"]: t for step in self.asked_steps for t in step["targets"]}
+        return sorted(targets.values(), key=lambda target: str(target["name"]))
+
+    @property
+    def asked_steps(self) -> list[dict[str, Any]]:
+        """What is to be approved of the plan now: its steps, or those that it waits before."""
+        every: list[dict[str, Any]] = self.document["steps"]
+        return [step for step in every if step["id"] in self.open_steps] if self.steps else every
+
+    def as_json(self) -> dict[str, Any]:
+        """How far its approval is, for the API."""
+        waits = self.execution.status == ExecutionStatus.PENDING_APPROVAL
+        return {
+            "level": self.execution.approval_level,
+            "needed": self.needed,
+            "given": len({approval.by_id for approval in self.given}),
+            "by": [approval.by.username for approval in self.given],
+            "reasons": self.reasons,
+            "waits_for": ("steps" if self.steps else "plan") if waits else None,
+            "steps": [
+                {
+                    "id": step,
+                    "by": [approval.by.username for approval in self.standing if approval.step == step],
+                    "waiting": waits and step in self.open_steps,
+                }
+                for step in self.own_approval
+            ],
+        }
+
+
+def undecided_by(user: User) -> set[int]:
+    """Return the executions that wait for this user's decision. Two queries."""
+    with connection.cursor() as cursor:
+        cursor.execute(_UNDECIDED, {"user": user.pk, "tenant": user.tenant_id})
+        waiting = [execution_id for (execution_id,) in cursor.fetchall()]
+    return {number for _, number in rbac.approvers_among([(user.pk, number) for number in waiting])}
+
+
+def waiting(user: User) -> ExecutionQuerySet:
+    """Return the executions that wait for approvals, as far as the user may see them."""
+    return Execution.objects.visible_to(user).filter(
+        pending_approval__isnull=False, status=ExecutionStatus.PENDING_APPROVAL
+    )
+
+
+def waiting_for(user: User) -> ExecutionQuerySet:
+    """Return the executions that wait for this user's decision."""
+    return waiting(user).filter(pk__in=undecided_by(user))
+
+
+def asks_of(executions: Collection[Execution], *, with_changes: bool = False) -> list[Ask]:
+    """Return what each waits for. Wants actor, plan and pending_approval selected with them; one query, four with
+    `with_changes`, which says of each what has changed of its machines."""
+    given: dict[int, list[Approval]] = defaultdict(list)
+    rows = Approval.objects.filter(execution__in=[execution.pk for execution in executions]).select_related("by")
+    for approval in rows.order_by("pk"):
+        given[approval.execution_id].append(approval)
+    asks = [
+        Ask(execution, execution.plan.document, given[execution.pk], list(_steps(execution)))
+        for execution in executions
+    ]
+    if with_changes:
+        found = changes_of({a.execution.pk: PlanOfTenant(a.execution.tenant_id, a.document) for a in asks})
+        for ask in asks:
+            ask.changes = found.get(ask.execution.pk, [])
+    return asks
+
+
+def _steps(execution: Execution) -> Iterable[str]:
+    pending = getattr(execution, "pending_approval", None)  # one that waits for nothing has no such row
+    return pending.steps if pending is not None else ()
