@@ -31,10 +31,18 @@ def _sees_the_fleet(request: HttpRequest) -> bool:
     return tenant is not None and tenant.name == DEFAULT_TENANT
 
 
-def _administers(request: HttpRequest) -> bool:
-    from safety import rbac  # as above
+def _has(request: HttpRequest, role: str) -> bool:
+    from safety.admin_access import roles_for  # as above; asked for once, however many links there are
 
-    return rbac.has_role(request.user, rbac.Role.ADMIN)
+    return role in roles_for(request)
+
+
+def _administers(request: HttpRequest) -> bool:
+    return _has(request, "admin")
+
+
+def _reads_the_audit(request: HttpRequest) -> bool:
+    return _has(request, "operator")
 
 
 def _link(title: str, icon: str, name: str) -> dict[str, Any]:
@@ -98,6 +106,7 @@ UNFOLD: dict[str, Any] = {
                     _link("Rules for secrets", "rule", "admin:safety_secretrule_changelist")
                     | {"permission": _administers},
                     _link("Timeout policies", "timer", "admin:safety_timeoutpolicy_changelist"),
+                    _link("Audit", "history", "admin:safety_auditrecord_changelist") | {"permission": _reads_the_audit},
                 ],
             },
         ],

@@ -171,7 +171,7 @@ def make_token(
         made.refresh_from_db()  # the times are the database's
         audit.record(
             "token.create", by=by, tenant_id=user.tenant_id, object_type="token", object_id=made.pk,
-            object_name=label, data={"of": user.username, "scopes": wanted, "until": made.expires_at},
+            object_name=f"{label} of {user.username}".strip(), data={"scopes": wanted, "until": made.expires_at},
         )  # fmt: skip
     return Issued(made, value)
 
@@ -239,7 +239,7 @@ def _record_revoked(token_ids: Collection[int], by: User | None) -> None:
         [
             audit.Entry(
                 action="token.revoke", by=by, tenant_id=token.user.tenant_id, object_type="token", object_id=token.pk,
-                object_name=token.label, data={"of": token.user.username},
+                object_name=f"{token.label} of {token.user.username}".strip(),
             )
             for token in ApiToken.objects.select_related("user").filter(pk__in=token_ids).order_by("pk")
         ]

@@ -11,6 +11,7 @@ from django.views.decorators.csrf import csrf_exempt
 from executions.api import (
     approvals,
     assets,
+    audit,
     dead_letter_batches,
     dead_letters,
     decisions,
@@ -118,6 +119,8 @@ urlpatterns = [
     path("v1/asset-groups/<row:group_id>/", assets.GroupView.as_view()),
     path("v1/tokens/", tokens.TokensView.as_view()),
     path("v1/tokens/<row:token_id>/", tokens.TokenView.as_view()),
+    path("v1/audit/", audit.AuditView.as_view()),
+    path("v1/audit/export/", audit.ExportView.as_view()),
     path("v1/tools/", tools.ToolsView.as_view()),
     path("v1/tools/<str:name>/", tools.ToolView.as_view()),
     path("errors/<str:code>/", errors.ErrorView.as_view()),

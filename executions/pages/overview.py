@@ -19,7 +19,8 @@ from executions.states import FINAL_STEP, ExecutionStatus, StepStatus
 from executions.waiting import waiting_sentence
 from queueing.models import DeadLetter
 from safety import rbac
-from safety.models import User
+from safety.audit.reading import records_for
+from safety.models import AuditRecord, User
 
 E = ExecutionStatus
 S = StepStatus
@@ -340,6 +341,14 @@ class Overview:
         rows = Event.objects.filter(execution=self.execution).exclude(kind__startswith="target.")
         newest = rows.order_by("-seq")[:MOST_AUDITED]
         return list(reversed(newest))
+
+    @cached_property
+    def records(self) -> list[AuditRecord]:
+        """What the audit has on this execution, for those who may read the audit; the newest ones, oldest first."""
+        rows = AuditRecord.objects.filter(
+            records_for(self.user), object_type="execution", object_id=str(self.execution.pk)
+        )
+        return list(reversed(rows.select_related("seal").order_by("-pk")[:MOST_AUDITED]))
 
     @property
     def audit_is_cut(self) -> bool:

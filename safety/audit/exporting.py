@@ -10,10 +10,11 @@ import csv
 import io
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import connection
 
 from safety.audit.chain import COLUMNS, FIRST_PREVIOUS, PLAIN_FIELDS, hash_of, spelled
 from safety.audit.report import ChainReport, Fault, Head, Report
@@ -40,26 +41,56 @@ SELECT s.chain, s.number, s.record_id, coalesce(t.name, ''), s.hash, p.hash, {CO
 """
 
 
+PAGE = 2000  # records read at once
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of one chain without a gap, from one number to another."""
+
+    chain: int
+    first: int
+    last: int
+
+
+def parts_of(
+    *, chains: Collection[int] | None = None, since: datetime | None = None, until: datetime | None = None
+) -> list[Part]:
+    """Return what an export of this period holds; seals first what waits for it."""
+    seal_all()
+    with connection.cursor() as cursor:
+        cursor.execute(_PARTS, {"chains": None if chains is None else list(chains), "since": since, "until": until})
+        return [Part(*row) for row in cursor.fetchall()]
+
+
+def pages_of(parts: Iterable[Part]) -> Iterator[Part]:
+    """Cut the parts into such as are read at once."""
+    for part in parts:
+        for first in range(part.first, part.last + 1, PAGE):
+            yield Part(part.chain, first, min(first + PAGE - 1, part.last))
+
+
+def header(form: str) -> str:
+    """Return what an export begins with. `form` is one of FORMATS."""
+    return _csv_line(CSV_COLUMNS) if form == "csv" else ""
+
+
+def lines_of(form: str, page: Part) -> list[str]:
+    """Return the lines of one page. What is sealed stays as it is, so pages need no transaction around them."""
+    write = _WRITERS[form]
+    with connection.cursor() as cursor:
+        cursor.execute(_LINES, [page.chain, page.first, page.last])
+        return [write(*row) for row in cursor.fetchall()]
+
+
 def export(
     form: str, *, chains: Collection[int] | None = None, since: datetime | None = None, until: datetime | None = None
 ) -> Iterator[str]:
-    """Yield the lines of the export, oldest first; seals first what waits for it. `form` is one of FORMATS.
-
-    Reads with a cursor of the server, so that an export of any size needs no memory.
-    """
-    seal_all()
-    write = _WRITERS[form]
-    if form == "csv":
-        yield _csv_line(CSV_COLUMNS)
-    with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute(_PARTS, {"chains": None if chains is None else list(chains), "since": since, "until": until})
-            parts = cursor.fetchall()
-        for part in parts:
-            with connection.chunked_cursor() as rows:
-                rows.execute(_LINES, part)
-                for row in rows:
-                    yield write(*row)
+    """Yield the lines of a whole export, oldest first; one page of it is in memory at a time."""
+    if begin := header(form):
+        yield begin
+    for page in pages_of(parts_of(chains=chains, since=since, until=until)):
+        yield from lines_of(form, page)
 
 
 def _json_line(

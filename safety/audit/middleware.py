@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable
 
+from django.contrib.auth import get_user
 from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -46,8 +47,7 @@ def door_of(path: str) -> Door:
 
 
 def _record(request: HttpRequest, response: HttpResponseBase) -> None:
-    user = getattr(request, "user", None)
-    by = user if isinstance(user, User) else None
+    by = _who(request)
     if by is None and response.status_code == 401 and "Authorization" not in request.headers:
         return
     code, reason = _said(response)
@@ -63,6 +63,14 @@ def _record(request: HttpRequest, response: HttpResponseBase) -> None:
         )
     except (DatabaseError, InterfaceError) as error:
         log.error("A refusal (%s %s: %s) could not be recorded: %s", request.method, request.path, code, error)
+
+
+def _who(request: HttpRequest) -> User | None:
+    """The user of the token or session. REST framework forgets whose session it was when it refuses a form's token."""
+    user = getattr(request, "user", None)
+    if not isinstance(user, User) and hasattr(request, "session"):
+        user = get_user(request)
+    return user if isinstance(user, User) else None
 
 
 def _said(response: HttpResponseBase) -> tuple[str, str]:

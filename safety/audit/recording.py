@@ -11,6 +11,7 @@ import orjson
 from django.db import connection
 
 from safety.audit.actions import checked
+from safety.masking import mask_data, mask_text
 from safety.models import User
 from safety.origin import current_origin
 
@@ -121,10 +122,10 @@ def _row(entry: Entry) -> dict[str, Any]:
         "action": checked(entry.action),
         "tenant_id": by.tenant_id if by is not None else entry.tenant_id,
         "actor_id": by.pk if by is not None else None,
-        "reason": storable(entry.reason)[:LONGEST_REASON],
+        "reason": mask_text(storable(entry.reason))[:LONGEST_REASON],
         "allowed": entry.allowed,
         "door": here.door.value,
-        "data": plain(entry.data),
+        "data": mask_data(plain(entry.data)),
         **{
             name: storable(str(value))[: _LENGTHS[name]]
             for name, value in (

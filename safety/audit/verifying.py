@@ -85,6 +85,7 @@ def note(report: Report) -> None:
     }
     record(
         "audit.verify",
+        object_type="audit",
         allowed=report.ok,
         code="" if report.ok else "audit_broken",
         reason=report.first.sentence if report.first else "",

@@ -37,6 +37,7 @@ GET admin/safety/user/<path:object_id>/
 GET admin/auth/group/<path:object_id>/
 GET admin/safety/apitoken/<path:object_id>/
 GET admin/safety/timeoutpolicy/<path:object_id>/
+GET admin/safety/auditrecord/<path:object_id>/
 GET admin/safety/secret/<path:object_id>/
 GET admin/safety/secretrule/<path:object_id>/
 GET admin/queueing/worker/drain/
@@ -413,6 +414,30 @@ POST api/v1/dead-letters/batches/<row:batch_id>/cancel/
 POST api/v1/dead-letters/<row:entry_id>/requeue/
 POST api/v1/dead-letters/<row:entry_id>/discard/
 
+# The audit: operators and administrators, each in their own tenant; nobody changes it
+= 401   401   403   403   403   403   403   200   200   200   403   403   200   200
+GET api/v1/audit/
+GET api/v1/audit/export/
+
+= login login login login login login login 200   200   200   403   403   200   200
+GET admin/safety/auditrecord/
+
+= login login login login login login login 200   200   200   403   403   none  none
+GET admin/safety/auditrecord/<path:object_id>/change/
+
+= login login login login login login login 200   200   200   none  none  none  none
+GET admin/safety/auditrecord/<path:object_id>/history/
+
+= login login login login login login login 403   403   403   403   403   403   403
+GET admin/safety/auditrecord/add/
+POST admin/safety/auditrecord/add/
+GET admin/safety/auditrecord/<path:object_id>/delete/
+POST admin/safety/auditrecord/<path:object_id>/delete/
+POST admin/safety/auditrecord/<path:object_id>/change/
+
+= login login login login login login login none  none  none  403   403   none  none
+POST admin/safety/auditrecord/
+
 # Figures of the DLQ: who has a role
 = 401   401   403   403   200   200   200   200   200   200   403   200   200   200
 GET api/v1/dead-letters/summary/
@@ -605,6 +630,9 @@ delete_selected queueing/cluster
 delete_selected queueing/pool
 delete_selected queueing/scalingdecision
 delete_selected queueing/worker
+
+= login login login login login login login none  none  none  403   403   none  none
+delete_selected safety/auditrecord
 
 = login login login login login login login none  done  done  403   none  none  none
 revoke safety/apitoken

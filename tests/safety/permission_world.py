@@ -27,7 +27,7 @@ from queueing.models import (
     Worker,
 )
 from safety.accounts import issue_token, set_roles
-from safety.models import ApiToken, Secret, SecretRule, TimeoutPolicy, User
+from safety.models import ApiToken, AuditRecord, Secret, SecretRule, TimeoutPolicy, User
 from safety.secrets.keeping import store_secret
 from tests.executions.live.rows import make_execution, make_user, print_out, say
 
@@ -59,6 +59,7 @@ def belongings(mark: str, tenant: str) -> Belongings:
     owner = make_user(f"{mark}-owner", tenant=tenant, first_name=mark, email=f"{mark}@example.org")
     reviewer = make_user(f"{mark}-reviewer", tenant=tenant)
     issue_token(owner, f"{mark} token")
+    found.ids["auditrecord"] = AuditRecord.objects.filter(tenant=owner.tenant).earliest("pk").pk
     asset = Asset.objects.create(
         tenant=owner.tenant, name=f"{mark}-host", hostname=f"{mark}.example.org", connection="local",
         environment="development", description=mark, credential=f"{mark}/secret", owner=mark, tags=[mark],

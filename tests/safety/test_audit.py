@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 from django.db import DatabaseError, connection, transaction
+from django.test import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from safety import audit
 from safety.audit.chain import FIRST_PREVIOUS, spelled
+from safety.masking import PLACEHOLDER
 from safety.models import AuditOutbox, AuditRecord, AuditSeal, Tenant, User
 
 pytestmark = pytest.mark.django_db
@@ -165,3 +167,27 @@ def test_python_and_the_database_spell_a_record_alike(data: dict[str, Any], reas
             1, 0, 12, FIRST_PREVIOUS, kept.pk, at, "system", None, "asset.change", "asset", "3", "", True, "",
             kept.reason, "system", "", kept.data,
         ])  # fmt: skip
+
+
+def test_what_is_refused_at_the_door_names_whose_session_it_was_and_from_where(alice: User) -> None:
+    client = Client(enforce_csrf_checks=True, REMOTE_ADDR="192.0.2.9")
+    client.force_login(alice, backend="safety.backends.PasswordBackend")
+    assert client.post("/api/v1/queue/drain/", {}, content_type="application/json").status_code == 403
+    kept = AuditRecord.objects.latest("pk")
+    assert (kept.action, kept.allowed, kept.code) == ("access.use", False, "csrf_failed")
+    assert (kept.actor, kept.door, kept.address) == ("user:alice", "api", "192.0.2.9")
+    assert kept.object_name == "POST /api/v1/queue/drain/"
+
+
+def test_who_gives_no_credentials_leaves_nothing_and_who_gives_bad_ones_does() -> None:
+    assert Client().get("/api/v1/queue/").status_code == 401
+    assert not AuditRecord.objects.exists()
+    assert Client().get("/api/v1/queue/", headers={"Authorization": "Bearer oc_wrong"}).status_code == 401
+    assert AuditRecord.objects.get(allowed=False).code == "invalid_token"
+
+
+def test_no_secret_gets_into_a_record(alice: User) -> None:
+    audit.record("asset.change", by=alice, reason="password=hunter2-hunter2", data={"password": "hunter2-hunter2"})
+    kept = AuditRecord.objects.get()
+    assert "hunter2" not in kept.reason
+    assert kept.data == {"password": PLACEHOLDER}
