@@ -246,6 +246,19 @@ SESSION_ENGINE = "safety.sessions"
 SESSION_IDLE = timedelta(minutes=env_int("SESSION_IDLE_MINUTES", 120, minimum=1, maximum=10_080))
 SESSION_MAX = timedelta(hours=env_int("SESSION_MAX_HOURS", 12, minimum=1, maximum=720))
 SESSION_COOKIE_AGE = int(SESSION_MAX.total_seconds())
+# E-mail to those who may approve; without EMAIL_HOST nothing is sent (executions/services/notices.py)
+EMAIL_HOST = env_str("EMAIL_HOST", "")
+EMAIL_PORT = env_int("EMAIL_PORT", 25, minimum=1, maximum=65_535)
+EMAIL_HOST_USER = env_str("EMAIL_HOST_USER", "")
+EMAIL_HOST_PASSWORD = env_str("EMAIL_HOST_PASSWORD", "", secret=True)
+EMAIL_USE_TLS = env_bool("EMAIL_USE_TLS", False)
+EMAIL_USE_SSL = env_bool("EMAIL_USE_SSL", False)
+if EMAIL_USE_TLS and EMAIL_USE_SSL:
+    raise ConfigError("EMAIL_USE_TLS and EMAIL_USE_SSL exclude each other: set the one that the mail server speaks.")
+EMAIL_TIMEOUT = 15
+DEFAULT_FROM_EMAIL = env_str("EMAIL_FROM", "opsconductor@localhost")
+PUBLIC_URL = env_str("PUBLIC_URL", "").rstrip("/")  # where people find the pages, for links in e-mails
+
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_HTTPONLY = False  # the API's page of calls sends it in a header

@@ -24,6 +24,7 @@ from executions.engine.secrets import SecretDesk
 from executions.engine.state import ExecutionState, state_of
 from executions.services.dead_letter_batches import work_at_batches
 from executions.services.decisions import expire_overdue
+from executions.services.notices import NoticeSender
 from executions.services.stop import WITHDRAWN
 from executions.tools import get_catalog
 from queueing.connections import connect
@@ -51,6 +52,7 @@ class Engine:
         self._secrets = SecretDesk()
         self._runs: dict[int, ExecutionRun] = {}
         self._connection: Connection | None = None
+        self._notices = NoticeSender()
         self._shutting_down = False
 
     @staticmethod
@@ -95,6 +97,7 @@ class Engine:
         ask_django(expire_overdue)
         ask_django(work_at_batches)
         ask_django(audit.seal)
+        ask_django(self._notices.nudge)
 
     def stop(self, execution_id: int, reason: str, detail: str) -> None:
         run = self._runs.get(execution_id)
