@@ -21,6 +21,9 @@ from django.http.response import HttpResponseBase  # noqa: E402
 from django.urls import path  # noqa: E402
 
 from executions.live.consumers import execution_socket, list_socket  # noqa: E402
+from opsconductor import request_limits  # noqa: E402
+
+request_limits.install()
 
 Application = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
 

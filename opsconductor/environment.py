@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import overload
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -140,6 +141,24 @@ def env_networks(name: str, default: Iterable[str] = ()) -> list[Network]:
         except ValueError as error:
             raise ConfigError(f"{name} must list networks such as 10.0.0.0/8: {error}.") from None
     return networks
+
+
+def refuse_debug_for_others(*, bind: str, database_url: str) -> None:
+    """Raise ConfigError when debug pages could be seen from elsewhere, or tell of a database that others use."""
+    host = urlsplit(database_url).hostname or "" if database_url else ""
+    for setting, value in (("BIND", bind), ("DATABASE_URL", host)):
+        if value and not value.startswith("/") and not _is_this_machine(value):
+            raise ConfigError(
+                f"DEBUG shows code and data to whoever meets a fault: it is refused with {setting} naming another"
+                " address than this machine's loopback. Unset DEBUG."
+            )
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def env_choice(name: str, default: str, choices: Sequence[str]) -> str:

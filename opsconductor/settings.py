@@ -17,6 +17,7 @@ from opsconductor.environment import (
     env_list,
     env_networks,
     env_str,
+    refuse_debug_for_others,
 )
 from opsconductor.made_once import made_once
 from opsconductor.secret_store import secret_store_settings
@@ -28,6 +29,8 @@ VERSION = "0.1.0"
 
 DEBUG = env_bool("DEBUG", False)
 DATABASE_URL = env_str("DATABASE_URL", "", secret=True)
+if DEBUG:
+    refuse_debug_for_others(bind=env_str("BIND", "127.0.0.1"), database_url=DATABASE_URL)
 # Web and workers have a role of their own in the database, which may not change the audit; commands are the owner of
 # the tables. With an external server the owner's address stands here, if the two are apart there.
 DATABASE_OWNER_URL = env_str("DATABASE_OWNER_URL", "", secret=True)
@@ -102,6 +105,8 @@ MIDDLEWARE = [
 ]
 
 ROOT_URLCONF = "opsconductor.urls"
+CSRF_FAILURE_VIEW = "opsconductor.error_pages.form_token_missing"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "opsconductor.error_pages.QuietReporter"
 ASGI_APPLICATION = "opsconductor.asgi.application"
 TEMPLATES = [
     {
@@ -166,7 +171,9 @@ with contextlib.suppress(OSError):  # workers do without it, and may have no fol
 STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True  # serves from the source tree: no collectstatic before the first use
 
-DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 1024 * 1024  # a batch of 1,000 plans; one plan has its own, smaller limit
+DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 1024 * 1024  # a batch of 1,000 plans; request_limits.py has the limit of each door
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 1000
+DATA_UPLOAD_MAX_NUMBER_FILES = 1  # nothing here takes a file
 
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}

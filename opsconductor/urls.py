@@ -16,3 +16,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("safety.pages.urls")),
     path("", include("executions.urls")),
 ]
+
+handler400 = "opsconductor.error_pages.bad_request"
+handler403 = "opsconductor.error_pages.forbidden"
+handler404 = "opsconductor.error_pages.not_found"
+handler500 = "opsconductor.error_pages.server_error"

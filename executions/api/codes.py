@@ -118,6 +118,9 @@ CODES: dict[str, Code] = {
     "draining": Code(
         503, "The queue takes nothing in", "Wait as long as Retry-After says; an operator resumes the queue."
     ),
+    "overloaded": Code(
+        503, "Too many large requests are being received", "Send the same request again after Retry-After."
+    ),
     "busy": Code(503, "It kept changing hands", "Send the same request again after Retry-After."),
     "database_unavailable": Code(
         503,
@@ -125,7 +128,9 @@ CODES: dict[str, Code] = {
         "Send the same request again after Retry-After; with an Idempotency-Key it is never carried out twice.",
     ),
     "internal_error": Code(
-        500, "A fault of ours", "Nothing you sent should cause this: give `instance` and the time to the operators."
+        500,
+        "A fault of ours",
+        "Nothing you sent should cause this: give the reference in `detail` to the operators; it is in the log.",
     ),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -153,9 +154,11 @@ def _of_database(exc: Exception, request: HttpRequest, instance: str) -> HttpRes
 
 
 def _unexpected(exc: Exception, request: HttpRequest, instance: str) -> HttpResponse:
-    logger.error("%s %s failed", request.method, instance, exc_info=exc)
+    reference = secrets.token_hex(6)
+    logger.error("Fault %s at %s %s", reference, request.method, instance, exc_info=exc)
     got_request_exception.send(sender=None, request=request)
-    return problem("internal_error", "Something went wrong on our side; it was logged.", instance=instance)
+    detail = f"Something went wrong on our side; it was logged as {reference}."
+    return problem("internal_error", detail, instance=instance)
 
 
 def _of_framework(exc: exceptions.APIException, instance: str) -> HttpResponse:

@@ -6,7 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from opsconductor.environment import ConfigError, env_int, env_str
+from opsconductor.environment import ConfigError, env_int, env_str, refuse_debug_for_others
 from opsconductor.serving import Address, Serving
 from opsconductor.supervisor import Claim
 
@@ -53,4 +53,7 @@ def configured_address(port: int | None = None, bind: str | None = None) -> Addr
     chosen = port if port is not None else env_int("PORT", 8000, minimum=1, maximum=65535)
     if not 1 <= chosen <= 65535:
         raise ConfigError(f"--port must be from 1 to 65535, not {chosen}.")
-    return Address(bind or env_str("BIND", "127.0.0.1"), chosen)
+    address = Address(bind or env_str("BIND", "127.0.0.1"), chosen)
+    if settings.DEBUG:
+        refuse_debug_for_others(bind=address.bind, database_url=settings.DATABASE_URL)
+    return address
