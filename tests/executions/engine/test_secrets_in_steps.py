@@ -275,3 +275,23 @@ def test_a_sealed_vault_is_waited_for_and_a_cancel_meanwhile_is_quick(
     assert [headers["X-Token"] for _, headers, _ in listener.seen] == [TOKEN]
     assert target_of(waits, "one").attempt == 1
     assert_nothing_left_behind()
+
+
+def test_what_an_earlier_step_used_is_masked_by_the_next_worker_too(
+    workers: Workers, begin: Begin, tmp_path: Path
+) -> None:
+    """The worker that fetched it is gone; a later step, which names no secret, shows what the first one left behind."""
+    keep("api", TOKEN)
+    left, running = tmp_path / "left-behind", tmp_path / "running"
+    workers.start(WORKER_PROCESSES="1")
+    execution_id = begin(
+        step("leaves", "shell", {"command": f'printf %s "$PW" > {left}', "environment": {"PW": secret("api")}}),
+        shell("shows", f"if test -e {running}; then cat {left}; else touch {running}; sleep 60; fi", idempotent=True),
+    )
+    wait_until(running.exists, what="the second step")
+    assert workers.kill_one() is not None
+    assert ended(execution_id).status == "succeeded"
+    assert left.read_text() == TOKEN
+    assert printed(execution_id, "shows") == "[masked]"
+    uses = AuditRecord.objects.filter(action="secret.use").order_by("pk")
+    assert [(one.data["step"], one.data["purpose"]) for one in uses] == [("leaves", "step"), ("leaves", "masking")]
