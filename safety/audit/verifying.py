@@ -135,7 +135,9 @@ class _Walker:
                 if self._looked_at % TELL_EVERY == 0:
                     self._tell(self._looked_at)
                 report.note_head(number, digest)
-                if expected_number == 1 and number > 1 and self._is_anchor(Head(chain, number, digest)):
+                # Retention removed the record of the first seal that is left, and all before it, and wrote that down.
+                first = expected_number == 1 and there is None
+                if first and self._is_anchor(Head(chain, number, digest)):
                     report.pruned_to, previous, expected_number = number, digest, number + 1
                     continue
                 if number != expected_number:
