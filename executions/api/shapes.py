@@ -72,6 +72,7 @@ class Preview(Shape):
     timeouts: dict[str, int] = {}
     locks: list[dict[str, Any]] = []
     permissions: list[dict[str, Any]] = []
+    secrets: list[dict[str, Any]] = []
     steps: list[dict[str, Any]] = []
     not_checked: list[str] = []
 

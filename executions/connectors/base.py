@@ -80,12 +80,12 @@ _TRANSIENT = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """One request. `expect_status` empty means any of 200-299."""
+    """One request. `expect_status` empty means any of 200-299. What may hold a secret is in no repr."""
 
     method: str
-    url: str
-    headers: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
-    body: bytes | None = None
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=lambda: _EMPTY, repr=False)
+    body: bytes | None = field(default=None, repr=False)
     expect_status: tuple[int, ...] = ()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Concatenate, ParamSpec, cast
 
 from django.contrib.auth.decorators import login_required
@@ -16,6 +16,7 @@ from executions.pages.listing import Listing
 from executions.pages.looks import LOOKS
 from executions.pages.overview import Overview, hosts_table
 from executions.pages.plan_view import plan_steps
+from executions.services.plan_secrets import PlanSecrets
 from queueing.models import AssetLock
 from safety import rbac
 from safety.models import User
@@ -70,9 +71,18 @@ def execution(request: HttpRequest, execution_id: int) -> HttpResponse:
         "execution": found,
         "document": document,
         "plan_steps": plan_steps(document),
+        "secrets": _secrets(found, document, signed_in(request)),
         "looks": looks,
     }
     return render(request, "executions/execution.html", context)
+
+
+def _secrets(found: Execution, document: Mapping[str, Any], user: User) -> list[dict[str, Any]]:
+    """Whether the secrets that are still to be fetched are there for the requester: for those who submit or approve."""
+    named = document.get("secrets")
+    if not named or found.is_final or not (rbac.can_submit(user) or rbac.can_approve(user, found)):
+        return []
+    return PlanSecrets(found.actor).states(named)
 
 
 @page

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from executions.plans import CompiledPlan
+from executions.plans.compiled import StoredReference
 from executions.plans.secret_references import references_in
 from executions.plans.secret_values import SecretReference
 from executions.services.refusals import Refused, forbidden
@@ -25,7 +26,15 @@ class PlanSecrets:
 
     def learn(self, plans: Sequence[CompiledPlan]) -> None:
         """Look up what these plans name, all of them at once."""
-        unknown = {reference.path for plan in plans for reference in plan.secret_refs} - self._known
+        self._look_up({reference.path for plan in plans for reference in plan.secret_refs})
+
+    def states(self, named: Sequence[StoredReference]) -> list[dict[str, Any]]:
+        """Return each of the references with its state."""
+        self._look_up({reference["path"] for reference in named})
+        return [{**reference, "state": self.state_of(reference["path"])} for reference in named]
+
+    def _look_up(self, paths: set[str]) -> None:
+        unknown = paths - self._known
         if not unknown:
             return
         self._known |= unknown

@@ -71,13 +71,10 @@ def _permissions(plan: CompiledPlan, planning: Planning) -> list[dict[str, Any]]
 
 def _secrets(plan: CompiledPlan, planning: Planning) -> list[dict[str, Any]]:
     """Each secret with its state; whoever may not submit is not told which secrets there are."""
-    if plan.secret_refs and planning.may_submit:
-        planning.secrets.learn([plan])
-        return [
-            {"path": reference.path, "key": reference.key, "state": planning.secrets.state_of(reference.path)}
-            for reference in plan.secret_refs
-        ]
-    return [{"path": reference.path, "key": reference.key, "state": "unknown"} for reference in plan.secret_refs]
+    named = plan.document.get("secrets", [])
+    if named and planning.may_submit:
+        return planning.secrets.states(named)
+    return [{**reference, "state": "unknown"} for reference in named]
 
 
 def _steps(plan: CompiledPlan, decision: Decision) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from pytest_django import DjangoAssertNumQueries
 from executions.models import Execution, Step, StepTarget
 from executions.states import ExecutionStatus
 from safety.models import User
+from safety.secrets.keeping import store_secret
 from tests.executions.live.rows import PASSWORD, make_execution, make_user, move_target, print_out, say
 
 pytestmark = pytest.mark.django_db
@@ -283,3 +284,15 @@ def test_assets_show_who_holds_them(browser: Client) -> None:
     page = text_of(browser, "/executions/assets/")
     assert "localhost" in page
     assert "free" in page
+
+
+def test_the_page_says_whether_the_secrets_of_a_plan_are_there(browser: Client, alice: User) -> None:
+    execution = make_execution(alice, status="pending_approval")
+    store_secret(alice.tenant, "db/orders", "only-for-this-test", by=None)
+    document = execution.plan.document
+    document["secrets"] = [{"path": "db/orders", "key": None}, {"path": "not/there", "key": "k"}]
+    execution.plan.save()
+    page = text_of(browser, f"/executions/{execution.pk}/")
+    assert "secret db/orders</span>: it is there" in page
+    assert "secret not/there, key k</span>: <b>it is not there</b>" in page
+    assert "only-for-this-test" not in page
