@@ -107,6 +107,7 @@ UNFOLD: dict[str, Any] = {
                     | {"permission": _administers},
                     _link("Timeout policies", "timer", "admin:safety_timeoutpolicy_changelist"),
                     _link("Audit", "history", "admin:safety_auditrecord_changelist") | {"permission": _reads_the_audit},
+                    _link("Masking rules", "visibility_off", "admin:safety_maskingrule_changelist"),
                 ],
             },
         ],

@@ -22,6 +22,7 @@ from django.urls import path  # noqa: E402
 
 from executions.live.consumers import execution_socket, list_socket  # noqa: E402
 from opsconductor import request_limits  # noqa: E402
+from safety import masking_rules  # noqa: E402
 
 request_limits.install()
 
@@ -40,7 +41,11 @@ class OneHopHandler(ASGIHandler):
         self.load_middleware(is_async=False)
 
     async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
-        return await sync_to_async(self.get_response)(request)
+        return await sync_to_async(self._answer)(request)
+
+    def _answer(self, request: HttpRequest) -> HttpResponseBase:
+        masking_rules.refresh_or_go_on()  # one query every few seconds, where waiting for the database is allowed
+        return self.get_response(request)
 
 
 async def no_such_socket(scope: dict[str, Any], receive: Any, send: Any) -> None:

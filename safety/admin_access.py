@@ -48,7 +48,7 @@ def reason_of(request: HttpRequest) -> str:
 # What the audit calls the models of the admin; of others it says "object", and which model in `data`.
 _NOUNS = {
     "asset": "asset", "assetgroup": "asset_group", "user": "user", "group": "group", "tenant": "tenant",
-    "apitoken": "token", "timeoutpolicy": "policy",
+    "apitoken": "token", "timeoutpolicy": "policy", "maskingrule": "masking_rule",
 }  # fmt: skip
 
 

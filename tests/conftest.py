@@ -60,6 +60,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
         if _commits(item) and nextitem is not None:
             with item.config.stash[blocking_manager_key].unblock():
                 import_module("safety.migrations.0002_defaults").make_defaults(apps, None)
+                import_module("safety.migrations.0009_masking_rules").make_rules(apps, None)
                 import_module("executions.migrations.0002_localhost").make_localhost(apps, None)
                 QueueControl.objects.get_or_create(pk=1)
 

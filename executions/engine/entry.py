@@ -31,7 +31,7 @@ from queueing.connections import connect
 from queueing.fleet import Registration
 from queueing.models import DeadReason
 from queueing.queue import Connection, Lease
-from safety import audit
+from safety import audit, masking_rules
 from safety.secrets import configured_store
 
 log = logging.getLogger(__name__)
@@ -98,6 +98,7 @@ class Engine:
         ask_django(work_at_batches)
         ask_django(audit.seal)
         ask_django(self._notices.nudge)
+        ask_django(masking_rules.refresh)
 
     def stop(self, execution_id: int, reason: str, detail: str) -> None:
         run = self._runs.get(execution_id)

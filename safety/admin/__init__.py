@@ -1,5 +1,5 @@
 """The admin pages of the safety layer; importing registers them."""
 
-from safety.admin import audit, people, policies, secrets
+from safety.admin import audit, masking, people, policies, secrets
 
-__all__ = ["audit", "people", "policies", "secrets"]
+__all__ = ["audit", "masking", "people", "policies", "secrets"]

@@ -65,6 +65,9 @@ ACTIONS: dict[str, str] = {
     "policy.create": "added a policy",
     "policy.change": "changed a policy",
     "policy.delete": "removed a policy",
+    "masking_rule.create": "added a masking rule",
+    "masking_rule.change": "changed a masking rule",
+    "masking_rule.delete": "removed a masking rule",
     # anything else that the admin pages change, and what is refused before it is known what was wanted
     "object.create": "added an object",
     "object.change": "changed an object",

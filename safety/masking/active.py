@@ -59,8 +59,7 @@ def refresh_if_old(load: Callable[[], tuple[object, Sequence[Pattern]]]) -> None
         _lock.release()
 
 
-def forget() -> None:
-    """Back to the built-in patterns, and to looking at once: for tests, and after a rule was changed here."""
-    global _looked_at, _found
-    use([pattern for pattern in PATTERNS if pattern.on])
-    _looked_at, _found = 0.0, None
+def expire() -> None:
+    """Look again at the next occasion, however short ago the last look was."""
+    global _looked_at
+    _looked_at = 0.0

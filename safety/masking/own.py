@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -26,7 +27,7 @@ def own_secrets(settings: Any, environment: Mapping[str, str]) -> set[str]:
             found.update(_in(name, getattr(settings, name, None), names))
     for name, value in environment.items():
         if names_a_secret(name) and len(value) >= SHORTEST_OF_ENVIRONMENT and not value.startswith(("/", "~")):
-            found.update(_texts(value))
+            found.update(text for part in value.split(",") for text in _texts(part))
     return {value for value in found if value not in names}
 
 
@@ -40,6 +41,8 @@ def _in(name: str, value: Any, names: set[str]) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _in(name, item, names)
+    elif isinstance(value, bytes) and name.endswith("_KEYS"):
+        yield base64.urlsafe_b64encode(value).decode()  # as it was written
     elif isinstance(value, str) and value:
         if name in ("USER", "NAME", "HOST"):
             names.add(value)

@@ -5,6 +5,7 @@ from safety.models.external_identities import ExternalIdentity
 from safety.models.failed_tries import FailedTries
 from safety.models.idempotency import IdempotencyKey
 from safety.models.limits import ActionClass, SlaClass, TimeoutPolicy
+from safety.models.masking import MaskingRule
 from safety.models.people import DEFAULT_TENANT, ApiToken, Tenant, User, usable_now
 from safety.models.secrets import Secret, SecretRule
 from safety.models.sessions import Session
@@ -19,6 +20,7 @@ __all__ = [
     "ExternalIdentity",
     "FailedTries",
     "IdempotencyKey",
+    "MaskingRule",
     "Secret",
     "SecretRule",
     "Session",

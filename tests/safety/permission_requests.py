@@ -111,6 +111,9 @@ def _form(route: str, of: Belongings) -> dict[str, Any]:
         "admin/safety/secretrule/add/": {"prefix": "new"},
         "admin/safety/secretrule/<path:object_id>/change/": {"prefix": "changed"},
         "admin/safety/secretrule/<path:object_id>/delete/": {"post": "yes"},
+        "admin/safety/maskingrule/add/": {"name": "new", "expression": "ACME-[0-9]{8}", "enabled": "on"},
+        "admin/safety/maskingrule/<path:object_id>/change/": {"name": "changed", "expression": "ACME-[0-9]{9}"},
+        "admin/safety/maskingrule/<path:object_id>/delete/": {"post": "yes"},
         "admin/safety/timeoutpolicy/<path:object_id>/change/": {
             "sla_class": "fast", "action_class": "read", "step_seconds": "1", "execution_seconds": "2",
             "approval_seconds": "3", "max_attempts": "1",

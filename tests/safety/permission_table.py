@@ -38,6 +38,7 @@ GET admin/auth/group/<path:object_id>/
 GET admin/safety/apitoken/<path:object_id>/
 GET admin/safety/timeoutpolicy/<path:object_id>/
 GET admin/safety/auditrecord/<path:object_id>/
+GET admin/safety/maskingrule/<path:object_id>/
 GET admin/safety/secret/<path:object_id>/
 GET admin/safety/secretrule/<path:object_id>/
 GET admin/queueing/worker/drain/
@@ -96,6 +97,9 @@ GET admin/safety/apitoken/
 GET admin/safety/timeoutpolicy/
 GET admin/safety/timeoutpolicy/<path:object_id>/history/
 GET admin/safety/timeoutpolicy/<path:object_id>/change/
+GET admin/safety/maskingrule/
+GET admin/safety/maskingrule/<path:object_id>/history/
+GET admin/safety/maskingrule/<path:object_id>/change/
 GET admin/queueing/deadletterbatch/
 GET admin/queueing/deadletter/
 GET admin/queueing/assetlock/
@@ -124,6 +128,7 @@ POST admin/safety/user/
 POST admin/auth/group/
 POST admin/safety/apitoken/
 POST admin/safety/timeoutpolicy/
+POST admin/safety/maskingrule/
 POST admin/queueing/deadletterbatch/
 POST admin/queueing/deadletter/
 POST admin/queueing/assetlock/
@@ -264,12 +269,17 @@ POST admin/safety/user/<path:object_id>/change/
 = login login login login login login login 403   403   200   403   403   403   403
 GET admin/auth/group/add/
 GET admin/auth/group/<path:object_id>/delete/
+GET admin/safety/maskingrule/add/
+GET admin/safety/maskingrule/<path:object_id>/delete/
 
 = login login login login login login login 403   403   done  403   403   403   403
 POST admin/auth/group/add/
 POST admin/auth/group/<path:object_id>/delete/
 POST admin/auth/group/<path:object_id>/change/
 POST admin/safety/timeoutpolicy/<path:object_id>/change/
+POST admin/safety/maskingrule/add/
+POST admin/safety/maskingrule/<path:object_id>/delete/
+POST admin/safety/maskingrule/<path:object_id>/change/
 
 # Steering queue and workers: operators of the tenant `default`
 = login login login login login login login done  done  done  403   403   403   403
@@ -601,6 +611,7 @@ ACTION_TABLE = """
 
 = login login login login login login login none  none  done  403   none  none  none
 delete_selected auth/group
+delete_selected safety/maskingrule
 
 = login login login login login login login none  none  none  403   none  none  none
 delete_selected executions/asset

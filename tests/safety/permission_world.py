@@ -27,7 +27,7 @@ from queueing.models import (
     Worker,
 )
 from safety.accounts import issue_token, set_roles
-from safety.models import ApiToken, AuditRecord, Secret, SecretRule, TimeoutPolicy, User
+from safety.models import ApiToken, AuditRecord, MaskingRule, Secret, SecretRule, TimeoutPolicy, User
 from safety.secrets.keeping import store_secret
 from tests.executions.live.rows import make_execution, make_user, print_out, say
 
@@ -188,6 +188,7 @@ def make_world() -> World:
         "worker": Worker.objects.order_by("pk").values_list("pk", flat=True)[0], "cluster": cluster.pk,
         "scalingdecision": decision.pk, "pool": pool.pk,
         "timeoutpolicy": TimeoutPolicy.objects.order_by("pk").values_list("pk", flat=True)[0],
+        "maskingrule": MaskingRule.objects.create(name="matrix", expression="MATRIX-[0-9]{8}").pk,
         "group": Group.objects.create(name="team").pk,
         "assetlock": AssetLock.objects.get(asset_id=home.ids["asset"]).pk,
         "content_type": ContentType.objects.get_for_model(User).pk,

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db
 CHANGELISTS = [
     "executions_execution", "executions_step", "executions_asset", "executions_assetgroup", "queueing_deadletter",
     "queueing_queueentry", "queueing_assetlock", "queueing_worker", "safety_user", "safety_apitoken",
-    "safety_timeoutpolicy", "auth_group",
+    "safety_timeoutpolicy", "safety_maskingrule", "auth_group",
 ]  # fmt: skip
 
 
