@@ -96,6 +96,7 @@ MIDDLEWARE = [
     "safety.audit.middleware.AuditOrigin",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
+    "opsconductor.visible_text.VisibleText",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "safety.sessions.SessionActivity",

@@ -2,12 +2,19 @@
 // Nothing is ever parsed as HTML.
 
 const SEQUENCE = /\x1b(?:\[([0-9;:]*)([ -/]*)([@-~])|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[PX^_][^\x1b]*(?:\x1b\\)?|[ -/]*[0-~])/g;
-const CONTROL = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+const CONTROL = /[\x00-\x08\x0b-\x1f\x7f-\x9f]/g;
+// Not seen, but they change how a line reads: shown as on all pages (visible_text.py).
+const HIDDEN = /[\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]|\udb40[\udc00-\udc7f]/g;
+const ANY = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]|\udb40[\udc00-\udc7f]/;
+
+function visible(text) {
+  return text.replace(CONTROL, "\ufffd").replace(HIDDEN, (one) => `[U+${one.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}]`);
+}
 
 /** The text of a line without any control; what search looks at. */
 export function plain(text) {
-  if (!/[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]/.test(text)) return text;
-  return afterReturn(text).replace(SEQUENCE, "").replace(CONTROL, "\ufffd");
+  if (!ANY.test(text)) return text;
+  return visible(afterReturn(text).replace(SEQUENCE, ""));
 }
 
 /** A carriage return goes back to the begin of the line: what was printed last is what a terminal shows. */
@@ -25,7 +32,7 @@ export function pieces(text) {
   let style = {};
   let at = 0;
   const push = (end) => {
-    if (end > at) result.push([line.slice(at, end).replace(CONTROL, "\ufffd"), names(style), style.rgb, style.back]);
+    if (end > at) result.push([visible(line.slice(at, end)), names(style), style.rgb, style.back]);
   };
   for (const match of line.matchAll(SEQUENCE)) {
     push(match.index);

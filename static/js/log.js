@@ -141,8 +141,8 @@ export class Log {
     const text = make("span", "tx");
     if (line.event) {
       element.dataset.status = line.status;
-      text.append(icon(this.icons, this.looks[line.status]?.icon || "dot"), this.marked(line.text));
-      if (line.why) text.append(make("span", "why", line.why));
+      text.append(icon(this.icons, this.looks[line.status]?.icon || "dot"), this.marked(plain(line.text)));
+      if (line.why) text.append(make("span", "why", plain(line.why)));
     } else {
       for (const [part, names, colour, ground] of pieces(line.text)) {
         const piece = names || colour || ground ? make("span", names) : document.createDocumentFragment();
