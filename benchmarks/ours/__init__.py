@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks.measurement import Measurement
-from benchmarks.ours import events, growth, idempotency, latency, queue, renewal, submit, whole
+from benchmarks.ours import events, growth, idempotency, latency, masking, queue, renewal, submit, whole
 from benchmarks.run import Run
 
 
@@ -25,6 +25,7 @@ MEASUREMENTS: dict[str, Ours] = {
     "events": Ours(events.measure),
     "submit": Ours(submit.measure),
     "idempotency": Ours(idempotency.measure),
+    "masking": Ours(masking.measure),
     "renewal": Ours(renewal.measure),
     "growth": Ours(growth.measure),
 }
