@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.models import Group
+from django.contrib.auth.password_validation import validate_password
 from django.db import connection, transaction
 from django.db.models import Model, Value
 from django.db.models.functions import Least, Now
@@ -107,6 +108,43 @@ def set_roles(user: User, roles: Collection[str], *, by: User | None = None) -> 
                 object_name=user.username, data={"from": sorted(held), "to": sorted(set(roles))},
             )  # fmt: skip
     return frozenset(held)
+
+
+def make_tenant(name: str, *, by: User | None = None) -> Tenant:
+    """Make a tenant. Raises ValidationError when the name is none, or is taken."""
+    tenant = Tenant(name=name)
+    tenant.full_clean()
+    with transaction.atomic():
+        tenant.save(force_insert=True)
+        audit.record("tenant.create", by=by, tenant_id=tenant.pk, **_named("tenant", tenant.pk, name))
+    return tenant
+
+
+def make_user(
+    username: str,
+    *,
+    tenant: Tenant,
+    password: str | None,
+    email: str = "",
+    roles: Collection[str] = (),
+    by: User | None = None,
+) -> User:
+    """Make a user of a tenant; with no password nobody signs in with one. Raises ValidationError, UnknownRole."""
+    user = User(username=username, email=email, tenant=tenant)
+    user.set_unusable_password()
+    user.full_clean()
+    if password is not None:
+        validate_password(password, user)
+        user.set_password(password)
+    with transaction.atomic():
+        user.save(force_insert=True)
+        audit.record("user.create", by=by, tenant_id=tenant.pk, **_named("user", user.pk, username))
+        set_roles(user, roles, by=by)
+    return user
+
+
+def _named(kind: str, number: int, name: str) -> dict[str, Any]:
+    return {"object_type": kind, "object_id": number, "object_name": name}
 
 
 @dataclass(frozen=True, slots=True)

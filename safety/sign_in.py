@@ -38,5 +38,10 @@ def sign_out(request: HttpRequest) -> str:
     return method
 
 
+def forget(request: HttpRequest) -> None:
+    """The session of this request was ended: make the browser forget it as well."""
+    logout(request)
+
+
 def _record(action: str, user: User, **data: str) -> None:
     audit.record(action, by=user, object_type="user", object_id=user.pk, object_name=user.username, data=data)

@@ -74,14 +74,6 @@ GET
 POST
 POST login/
 
-# Signing out is a POST
-= none  none  none  none  none  none  none  405   405   405   405   405   405   405
-GET admin/logout/
-
-# Signing out
-= none  none  none  none  none  none  none  login login login login login login login
-POST admin/logout/
-
 # One's own password
 = login login login login login login login done  done  done  done  done  done  done
 POST admin/password_change/
@@ -526,6 +518,7 @@ POST healthz
 POST readyz
 POST metrics
 GET logout/
+GET admin/logout/
 
 # The sign-in form
 = 200   200   none  none  none  none  none  none  none  none  none  none  none  none
@@ -533,6 +526,7 @@ GET login/
 
 = login login login login login login login login login login login login login login
 POST logout/
+POST admin/logout/
 
 # Single sign-on, which is not set up here
 = 404   404   404   404   404   404   404   404   404   404   404   404   404   404
@@ -544,6 +538,28 @@ GET login/sso/end/
 POST login/sso/
 POST login/sso/back/
 POST login/sso/end/
+
+# One's own account
+= login login 200   200   200   200   200   200   200   200   200   200   200   200
+GET account/
+GET account/password/
+GET account/tokens/
+
+= login login 405   405   405   405   405   405   405   405   405   405   405   405
+POST account/
+GET account/sessions/end/
+GET account/tokens/<int:token_id>/revoke/
+
+# with nothing filled in; the token is somebody else's
+= login login none  none  none  none  none  none  none  none  none  none  none  none
+POST account/sessions/end/
+POST account/password/
+
+= login login 422   422   422   422   422   422   422   422   422   422   422   422
+POST account/tokens/
+
+= login login 404   404   404   404   404   404   404   404   404   404   404   404
+POST account/tokens/<int:token_id>/revoke/
 
 # Pages: everybody who is signed in, each what they may see
 = login login 200   200   200   200   200   200   200   200   200   200   200   200

@@ -6,11 +6,12 @@ import io
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth import authenticate
 from django.core.management import CommandError, call_command
 from django.db.models import F
 
 from safety import accounts, rbac
-from safety.models import ApiToken, Tenant, User
+from safety.models import ApiToken, AuditRecord, Tenant, User
 from safety.scopes import ALL_SCOPES
 
 pytestmark = pytest.mark.django_db
@@ -22,7 +23,7 @@ def run(*arguments: str) -> tuple[str, str]:
     return out.getvalue(), errors.getvalue()
 
 
-@pytest.mark.parametrize("command", ["create_token", "set_role"])
+@pytest.mark.parametrize("command", ["create_token", "create_user", "set_role"])
 def test_help_shows_an_example_on_lines_of_its_own(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         call_command(command, "--help")
@@ -121,3 +122,51 @@ def test_set_role_refuses_with_a_sentence(arguments: list[str], says: str) -> No
     User.objects.create_user("alice")
     with pytest.raises(CommandError, match=says):
         run("set_role", *arguments)
+
+
+def test_a_tenant_and_its_first_person_are_made_without_sql() -> None:
+    out, _ = run("create_tenant", "acme")
+    assert "create_user NAME --tenant acme" in out
+    out, errors = run("create_user", "root-of-acme", "--tenant", "acme", "--role", "admin")
+    user = authenticate(username="root-of-acme", password=out.split()[-1])
+    assert isinstance(user, User)
+    assert (user.tenant.name, user.is_staff, user.is_superuser, errors) == ("acme", True, False, "")
+    assert "admin" in rbac.roles_of(user)
+    made = AuditRecord.objects.filter(tenant=user.tenant).order_by("pk").values_list("action", flat=True)
+    assert list(made) == ["tenant.create", "user.create", "user.set_roles"]
+
+
+def test_a_password_may_come_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("correct horse battery staple\n"))
+    out, errors = run("create_user", "alice", "--password-stdin")
+    assert authenticate(username="alice", password="correct horse battery staple") is not None
+    assert "staple" not in out
+    assert "manage.py set_role alice ROLE" in errors
+
+
+def test_a_user_for_tokens_alone_has_no_password() -> None:
+    run("create_user", "robot", "--no-password", "--role", "viewer")
+    assert not User.objects.get().has_usable_password()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["create_tenant", "default"], "already exists"),
+        (["create_tenant", "a b"], "valid"),
+        (["create_tenant", ""], "blank"),
+        (["create_user", "alice"], "already exists"),
+        (["create_user", "a b"], "valid username"),
+        (["create_user", "bob", "--tenant", "nowhere"], "no tenant 'nowhere'; there are default"),
+        (["create_user", "bob", "--email", "no address"], "valid email"),
+        (["create_user", "bob", "--password-stdin"], "too short"),
+    ],
+)
+def test_who_cannot_be_made_is_refused_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str
+) -> None:
+    User.objects.create_user("alice")
+    monkeypatch.setattr("sys.stdin", io.StringIO("short\n"))
+    with pytest.raises(CommandError, match=says):
+        run(*arguments)
+    assert (Tenant.objects.count(), User.objects.count()) == (1, 1)
