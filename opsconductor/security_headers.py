@@ -70,8 +70,8 @@ class SecurityHeaders:
 def policy(directives: dict[str, str]) -> str:
     """Return the header's value. Where people sign in elsewhere, signing out leads there after a form was sent."""
     directives = dict(directives)
-    issuer = urlsplit(getattr(settings, "OIDC_ISSUER", "") or "")
-    if issuer.netloc:
+    if settings.OIDC is not None:
+        issuer = urlsplit(settings.OIDC.issuer)
         directives["form-action"] += f" {issuer.scheme}://{issuer.netloc}"
     return "; ".join(f"{name} {value}" for name, value in directives.items())
 

@@ -20,6 +20,9 @@ _METADATA = (
     ip_network("168.63.129.16/32"),  # Azure's wire server, a public address
 )
 _NAT64 = IPv6Network("64:ff9b::/96")
+_ISATAP = frozenset({0x00005EFE, 0x02005EFE})  # the middle of an IPv6 address whose end is an IPv4 one
+# Not for the internet, and not known as such to every Python that this runs on.
+_NOT_PUBLIC = (ip_network("192.88.99.0/24"), ip_network("3fff::/20"), ip_network("5f00::/16"))
 
 
 class AddressPolicy:
@@ -58,7 +61,7 @@ def _plain(address: Address) -> Address:
         return address.sixtofour
     if address.teredo is not None:
         return address.teredo[1]
-    if address in _NAT64:
+    if address in _NAT64 or (int(address) >> 32) & 0xFFFFFFFF in _ISATAP:
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address
 
@@ -72,8 +75,10 @@ def _kind(address: Address) -> str | None:
         return "a link-local address"
     if address.is_multicast:
         return "a multicast address"
-    if address.is_private:
+    if address.is_private or (isinstance(address, IPv6Address) and address.is_site_local):
         return "a private address"
+    if any(address.version == network.version and address in network for network in _NOT_PUBLIC):
+        return "a reserved address"
     if not address.is_global or address.is_reserved:
         return "a reserved address"
     return None

@@ -29,8 +29,9 @@ MAX_REDIRECTS = 5
 # httpx logs every URL at INFO, and a URL may hold a token.
 logging.getLogger("httpx").setLevel(logging.WARNING)
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-# Set by the protocol itself. A plan that sets them could make two readers see two different requests.
-_FRAMING_HEADERS = frozenset({"content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"})
+# Set by the protocol itself. A plan that sets them could make two readers see two different requests, or reach a host
+# that it did not name, behind an address that it may reach.
+_FRAMING_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"})
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _KEPT_HEADERS = 40
 _KEPT_HEADER_CHARACTERS = 512

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from ipaddress import ip_network
+from types import SimpleNamespace
 
 import pytest
 from django.conf import settings
@@ -109,7 +110,7 @@ def test_only_our_own_proxy_says_that_it_came_over_https(peer: str, is_secure: b
 
 def test_signing_out_may_lead_to_where_people_signed_in() -> None:
     """A browser asks form-action also about where the answer to a form leads."""
-    with override_settings(OIDC_ISSUER="https://login.example.org/realms/ops"):
+    with override_settings(OIDC=SimpleNamespace(issuer="https://login.example.org/realms/ops")):
         policy = SecurityHeaders(lambda request: HttpResponse())(RequestFactory().get("/")).headers[POLICY]
 
     assert "form-action 'self' https://login.example.org;" in policy

@@ -40,6 +40,13 @@ REFUSED = [
     "255.255.255.255", "192.0.2.1", "198.18.0.1", "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1",
     "fd00:ec2::254", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::",
     "2001:db8::1", "::127.0.0.1",
+    "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "64:ff9b::a00:1", "64:ff9b:1::a00:1", "2002:a9fe:a9fe::1",
+    "2002:a00:1::1", "fec0::1", "3fff::1", "192.88.99.1", "2606:4700::5efe:10.0.0.1", "2606:4700::200:5efe:10.0.0.1",
+    "::ffff:0:10.0.0.1", "2001:0:808:808::80ff:fffe",
+]
+WRITTEN_SO = [
+    "127.0.0.1", "localhost", "LOCALHOST", "2130706433", "0x7f.1", "0x7f000001", "127.1",
+    "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "0.0.0.0", "0", "user:word@127.0.0.1", "example.org@127.0.0.1",
 ]
 # fmt: on
 
@@ -71,13 +78,20 @@ def test_opening_everything_does_not_open_the_metadata_service_but_naming_it_doe
     assert AddressPolicy([ip_network("169.254.169.253/32")]).refusal("169.254.169.254")
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "127.1"])
+@pytest.mark.parametrize("host", WRITTEN_SO)
 async def test_this_machine_is_refused_in_whatever_way_it_is_written(web: WebServer, host: str) -> None:
     outcome = await get(f"http://{host}:{web.port}/hello")
 
     assert (outcome.exit_code, outcome.error_code) == (None, ErrorCode.ADDRESS_NOT_ALLOWED)
     assert "HTTP_ALLOWED_NETWORKS" in (outcome.error or "")
     assert web.seen == []
+
+
+@pytest.mark.parametrize("host", ["localhost.", "0177.0.0.1", "0x7f.0x0.0x0.0x1", "127.0.0.1%00.example.org"])
+async def test_what_name_services_read_in_different_ways_reaches_nothing_here(web: WebServer, host: str) -> None:
+    outcome = await get(f"http://{host}:{web.port}/hello")
+
+    assert (outcome.exit_code, web.seen) == (None, [])
 
 
 async def test_this_machine_is_reached_when_it_is_allowed(web: WebServer) -> None:

@@ -382,6 +382,9 @@ async def test_an_answer_that_is_not_http_is_said_to_be_so(start_raw: StartRaw) 
     [
         ("GET", "ftp://example.org/", {}),
         ("GET", "file:///etc/passwd", {}),
+        ("GET", "gopher://127.0.0.1:6379/_FLUSHALL", {}),
+        ("GET", "unix:///run/docker.sock", {}),
+        ("GET", "http+unix://%2Frun%2Fdocker.sock/info", {}),
         ("GET", "/relative", {}),
         ("GET", "http://", {}),
         ("GET", "http://[::1", {}),
@@ -391,6 +394,7 @@ async def test_an_answer_that_is_not_http_is_said_to_be_so(start_raw: StartRaw) 
         ("GET", "http://127.0.0.1/", {"X": "ü"}),
         ("GET", "http://127.0.0.1/", {"Transfer-Encoding": "chunked"}),
         ("GET", "http://127.0.0.1/", {"a b": "c"}),
+        ("GET", "http://127.0.0.1/", {"Host": "internal.example"}),
     ],
 )
 async def test_a_request_that_cannot_be_sent_is_refused_with_a_sentence(
