@@ -108,7 +108,7 @@ def _execution(owner: User, asset: Asset, status: str, mark: str) -> Execution:
     document = execution.plan.document
     for step in document["steps"]:
         del step["inputs"]["token"]  # so that it can be submitted again where there is no secret store
-        step["targets"][0]["asset_id"] = asset.pk
+        step["targets"][0] |= {"asset_id": asset.pk, "hostname": asset.hostname}
     ExecutionPlan.objects.filter(pk=execution.pk).update(document=document)
     say(execution, "execution.noted", actor=owner.actor, reason=f"{mark} said", data={"text": mark})
     if status in ("queued", "running"):
