@@ -13,7 +13,7 @@ from django.db import connection
 from safety.audit.actions import checked
 from safety.masking import mask_data, mask_text
 from safety.models import User
-from safety.origin import current_origin
+from safety.origin import Door, Origin, current_origin
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +115,11 @@ def record_refusal(action: str, *, code: str, reason: str, **named: Any) -> None
     record(action, allowed=False, code=code, reason=reason, **named)
 
 
+def _nobody(here: Origin) -> str:
+    """Who it was where no user acts: whoever started the command, or the system itself."""
+    return f"command:{here.address.partition('@')[0]}" if here.door == Door.COMMAND else "system"
+
+
 def _row(entry: Entry) -> dict[str, Any]:
     here = current_origin()
     by = entry.by
@@ -129,7 +134,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         **{
             name: storable(str(value))[: _LENGTHS[name]]
             for name, value in (
-                ("actor", by.actor if by is not None else entry.actor or "system"),
+                ("actor", by.actor if by is not None else entry.actor or _nobody(here)),
                 ("object_type", entry.object_type),
                 ("object_id", entry.object_id),
                 ("object_name", entry.object_name),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import DatabaseError, connection, transaction
 from django.test import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from queueing.connections import parameters
 from safety import audit
 from safety.audit.chain import FIRST_PREVIOUS, spelled
 from safety.masking import PLACEHOLDER
@@ -191,3 +193,17 @@ def test_no_secret_gets_into_a_record(alice: User) -> None:
     kept = AuditRecord.objects.get()
     assert "hunter2" not in kept.reason
     assert kept.data == {"password": PLACEHOLDER}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_does_not_wait_for_another_that_is_sealing() -> None:
+    """Otherwise all workers would stand in line twice a second, each with its claims behind it."""
+    audit.record("queue.drain")
+    with psycopg.connect(**parameters("sealer")) as other:  # a transaction that stays open
+        assert other.execute("SELECT safety_audit_seal(10, false)").fetchone() == (1,)
+        audit.record("queue.resume")
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '1s'")
+            assert audit.seal() == 0
+    assert audit.seal() == 1
+    assert [seal.number for seal in chain_of(0)] == [1, 2]
