@@ -49,6 +49,7 @@ def reason_of(request: HttpRequest) -> str:
 _NOUNS = {
     "asset": "asset", "assetgroup": "asset_group", "user": "user", "group": "group", "tenant": "tenant",
     "apitoken": "token", "timeoutpolicy": "policy", "maskingrule": "masking_rule",
+    "secretrule": "policy",
 }  # fmt: skip
 
 
