@@ -30,6 +30,7 @@ from queueing.models import (
     RequeueFrom,
 )
 from safety import audit, rbac
+from safety.masking import mask_text
 from safety.models import User
 
 log = logging.getLogger(__name__)
@@ -63,8 +64,8 @@ def start_batch(
     _check(verb, reason, start_from, per_second)
     with transaction.atomic():
         batch = DeadLetterBatch.objects.create(
-            tenant_id=by.tenant_id, actor_id=by.pk, by=by.actor, verb=verb, start_from=start_from, reason=reason,
-            filter=selection.given(), per_second=per_second, matched=0,
+            tenant_id=by.tenant_id, actor_id=by.pk, by=by.actor, verb=verb, start_from=start_from,
+            reason=mask_text(reason), filter=selection.given(), per_second=per_second, matched=0,
         )  # fmt: skip
         matched = _take_in(batch, selection, by)
         if matched > SMALL and not rbac.can_operate(by):

@@ -23,6 +23,7 @@ from queueing import queue
 from queueing.dead_letters import close_many
 from queueing.models import BatchVerb, DeadLetter, DeadLetterState, DeadReason, ItemOutcome, RequeueFrom
 from safety import audit, rbac
+from safety.masking import mask_text
 from safety.models import User
 
 E = ExecutionStatus
@@ -151,7 +152,7 @@ def _requeue(chosen: Sequence[DeadLetter], decision: Decision) -> None:
     moved = move_many(
         ids, E.NEEDS_ATTENTION, E.QUEUED, actor=actor, reason=reason, status_reason="", data=data, restart=True
     )
-    _all_of(ids, len(moved), close_many(ids, DeadLetterState.REQUEUED, by=actor, reason=reason))
+    _all_of(ids, len(moved), close_many(ids, DeadLetterState.REQUEUED, by=actor, reason=mask_text(reason)))
     # Every attempt of these was lost with its worker: they may be what kills them, so they run apart from the start.
     suspects = [entry.execution_id for entry in chosen if entry.reason == DeadReason.ATTEMPTS_EXHAUSTED]
     queue.enqueue(entries_of(ids, at_once=True, apart=suspects))
@@ -161,7 +162,7 @@ def _discard(chosen: Sequence[DeadLetter], decision: Decision) -> None:
     actor, reason = decision.by.actor, decision.reason
     ids = sorted(entry.execution_id for entry in chosen)
     ended = conclude_many(ids, E.NEEDS_ATTENTION, E.FAILED, actor=actor, reason=reason, data=decision.data)
-    _all_of(ids, len(ended), close_many(ids, DeadLetterState.DISCARDED, by=actor, reason=reason))
+    _all_of(ids, len(ended), close_many(ids, DeadLetterState.DISCARDED, by=actor, reason=mask_text(reason)))
 
 
 def _all_of(ids: Sequence[int], moved: int, closed: int) -> None:

@@ -25,6 +25,7 @@ from executions.target_changes import PlanOfTenant, changes_of
 from queueing import queue
 from safety import audit, rbac
 from safety.approvals import approvals_needed
+from safety.masking import mask_text
 from safety.models import User
 
 E = ExecutionStatus
@@ -253,7 +254,7 @@ def _decide(execution: Execution, step: str, by: User, *, approved: bool, commen
                 plan_hash=execution.plan_hash,
                 targets_hash=execution.targets_hash,
                 approved=approved,
-                comment=comment,
+                comment=mask_text(comment),
             )
     except IntegrityError:
         raise _already_decided("You have decided on this before.", "Another approver is needed.") from None

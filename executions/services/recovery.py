@@ -19,6 +19,7 @@ from queueing import queue
 from queueing.dead_letters import close, lock_open
 from queueing.models import DeadLetterState
 from safety import audit, rbac
+from safety.masking import mask_text
 from safety.models import User
 
 E = ExecutionStatus
@@ -175,7 +176,7 @@ def resolve(execution_id: int, *, by: User, step: str, outcome: str, reason: str
             execution.pk, E.NEEDS_ATTENTION, E.QUEUED, actor=by.actor, reason=reason, status_reason="", restart=True
         ):
             raise Refused("not_waiting", "Somebody else has just decided.", "Look at the page again.", status=409)
-        close(execution.pk, DeadLetterState.RESOLVED, by=by.actor, reason=reason)
+        close(execution.pk, DeadLetterState.RESOLVED, by=by.actor, reason=mask_text(reason))
         queue.enqueue(entries_of([execution.pk], at_once=True))
     return E.QUEUED
 
@@ -213,7 +214,7 @@ def _answer(new: str, reason: str) -> dict[str, Any]:
     """Return the columns of a step or target that a person's answer changes."""
     if new == S.PENDING:
         return {"status": new, "error": "", "error_code": "", "finished_at": None}
-    return {"status": new, "error": f"Resolved: {reason}", "error_code": ""}
+    return {"status": new, "error": f"Resolved: {mask_text(reason)}", "error_code": ""}
 
 
 def _named(target: StepTarget) -> dict[str, Any]:

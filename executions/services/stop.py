@@ -15,6 +15,7 @@ from executions.states import FINAL_EXECUTION, ExecutionStatus
 from queueing import queue
 from queueing.dead_letters import close, lock_open
 from safety import audit, rbac
+from safety.masking import mask_text
 from safety.models import User
 
 E = ExecutionStatus
@@ -86,7 +87,7 @@ def try_to_cancel(
     `why` is WITHDRAWN when it is stopped because its approval was, and `said` the sentence that its row then shows.
     Raises Refused(already_final).
     """
-    wish = _Wish(actor, reason, why, said)
+    wish = _Wish(actor, mask_text(reason), why, said)
     status = execution.status
     if status in FINAL_EXECUTION:
         refuse_final(execution)
@@ -99,7 +100,7 @@ def try_to_cancel(
             lock_open(execution.pk)
             if not _conclude(execution, status, wish):
                 return None
-            close(execution.pk, "discarded", by=actor, reason=reason)
+            close(execution.pk, "discarded", by=actor, reason=mask_text(reason))
         return E.CANCELLED
     if status == E.QUEUED:
         return _cancel_queued(execution, wish) or _ask_worker(execution, wish)
