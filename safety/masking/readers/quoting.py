@@ -11,7 +11,8 @@ Span = tuple[int, int]
 QUOTES = b"\"'`"
 QUOTE_ON_A_PAGE = re.compile(rb"&(?:quot|#x27|#39|#34);")
 LOOKED_AT = 256  # of a value, to tell whether it is one: so no text is looked at again and again
-UNQUOTED = re.compile(rb"(?:[^\s\"'`\\<>]|\\(?![nrt\"'`]))+")
+# Possessive: it never goes back, so it keeps no place to go back to for each letter.
+UNQUOTED = re.compile(rb"(?:[^\s\"'`\\<>]++|\\(?![nrt\"'`]))++")
 _NEXT_PAIR = re.compile(rb"[,;&]\s{0,4}[\"']?[\w.-]{1,60}[\"']?\s{0,4}[=:]")
 
 
