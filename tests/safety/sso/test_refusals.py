@@ -49,6 +49,15 @@ def test_an_answer_counts_once(provider: ProviderProcess) -> None:
     refused(browser.get(location), 400, "sso_stale")
 
 
+def test_an_answer_that_was_refused_counts_no_second_time(provider: ProviderProcess) -> None:
+    browser = Client()
+    location = way_back(browser, "r-12")
+    provider.be_rough(claims={"aud": "another client"})
+    refused(browser.get(location), 403, "sso_bad_token")
+    provider.be_rough()
+    refused(browser.get(location), 400, "sso_stale")
+
+
 def test_a_token_of_another_sign_in_is_refused(provider: ProviderProcess) -> None:
     """Its nonce is not that of this browser's: a token that was caught cannot be put under somebody else."""
     provider.be_rough(claims={"nonce": "that of another sign-in"})
