@@ -141,6 +141,7 @@ WHOLE = (
 # A few for each execution, and then the execution.
 LAST_OF_WHOLE = (
     ("", "DELETE FROM executions_approval WHERE execution_id = ANY (%(ids)s)"),
+    ("", "DELETE FROM executions_pendingapproval WHERE execution_id = ANY (%(ids)s)"),
     ("", "DELETE FROM queueing_attempt WHERE execution_id = ANY (%(ids)s)"),
     ("", "DELETE FROM executions_executionplan WHERE execution_id = ANY (%(ids)s)"),
     ("", "DELETE FROM safety_idempotencykey WHERE execution_id = ANY (%(ids)s)"),

@@ -7,7 +7,7 @@ import re
 import pytest
 from django.conf import settings
 
-from safety.approvals import Risk, approval_level, approvals_needed
+from safety.approvals import Risk, approval_level, approvals_needed, step_needs_approval
 from safety.models import TimeoutPolicy
 from tests.docs.pages import rows, text_of
 
@@ -37,6 +37,13 @@ def test_the_limit_and_the_number_of_people_are_as_said() -> None:
     people = {"none": 0, "one person": 1, "two people": 2}
     for level, approvals, _ in rows(PAGE, "level | approvals | when (the first line that fits, from the top)"):
         assert approvals_needed(int(level)) == people[approvals]
+
+
+@pytest.mark.parametrize(("level", "step", "more"), rows(PAGE, "level | step | one more approval"))
+def test_the_steps_that_need_an_approval_of_their_own_are_as_said(level: str, step: str, more: str) -> None:
+    irreversible, asks = step == "cannot be undone", step == "the plan asks for approval of it"
+    needs = step_needs_approval(int(level), irreversible=irreversible, asks_for_approval=asks)
+    assert needs is (more == "yes")
 
 
 @pytest.mark.django_db

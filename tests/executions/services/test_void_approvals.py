@@ -225,6 +225,19 @@ def test_of_an_approval_and_a_withdrawal_at_once_none_is_half(alice: User, appro
         assert_told_in_order(one)
 
 
+@several
+def test_of_two_withdrawals_of_one_approval_at_once_one_counts(alice: User, approver: User) -> None:
+    make_asset("vault", criticality="critical")
+    for number in range(6):
+        one = ask(alice, change(f"x{number}", "vault")).execution_id
+        approve(one, by=approver)
+        answers = together(*[partial(withdraw_approval, one, by=approver, reason="no")] * 3)
+        assert sorted(answer if isinstance(answer, str) else answer.code for answer in answers) == [
+            "nothing_to_withdraw", "nothing_to_withdraw", "pending_approval",
+        ]  # fmt: skip
+        assert kinds(one).count("approval.withdrawn") == 1
+
+
 # --- a step that is to run once more
 
 
