@@ -61,15 +61,18 @@ class SecretDesk:
         while self._waiting:
             batch, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
             wishes = [wanted for wanted, _ in batch]
+            answers: Sequence[Answers | Exception]
             try:
                 answers = await loop.run_in_executor(self._pool, _release, wishes)
-            except Exception as error:
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(error)
-                continue
+            except Exception:
+                # A bug, on one of them. Each for itself, then, so that it harms no other.
+                answers = await loop.run_in_executor(self._pool, _release_each, wishes)
             for (_, future), answer in zip(batch, answers, strict=True):
-                if not future.done():
+                if future.done():
+                    continue
+                if isinstance(answer, Exception):
+                    future.set_exception(answer)
+                else:
                     future.set_result(answer)
 
     def close(self) -> None:
@@ -94,6 +97,17 @@ def _release(wanted: Sequence[Wanted]) -> list[Answers]:
             }
             for one in wanted
         ]
+
+
+def _release_each(wanted: Sequence[Wanted]) -> list[Answers | Exception]:
+    answers: list[Answers | Exception] = []
+    for one in wanted:
+        try:
+            answers += _release([one])
+        except Exception as error:
+            log.exception("The secrets of step %s of execution %s could not be released.", one.step, one.execution_id)
+            answers.append(error)
+    return answers
 
 
 class Stopped(Exception):
