@@ -55,6 +55,13 @@ def test_a_value_is_masked_in_every_form(form: str, value: str) -> None:
         )  # only what surrounds it is left
 
 
+@pytest.mark.parametrize("value", ["Xk9-unlikely-42", "Xk9-unlikely-421", "Xk9-unlikely-4211"])
+def test_no_letter_of_its_base64_is_left_nor_the_padding(value: str) -> None:
+    """The last letters carry bits of the value and of what follows it, so they are not the same in every text."""
+    assert mask_text(f"x {base64.b64encode(value.encode()).decode()} y", [value]) == "x [masked] y"
+    assert mask_text(f"x {base64.b64encode(f'{value}!'.encode()).decode()} y", [value]) == "x [masked] y"
+
+
 def test_a_value_in_a_shells_quotes_is_masked() -> None:
     value = "it's mine"
     assert value.split("'")[0] + "'" not in mask_text(shlex.quote(value), [value])
