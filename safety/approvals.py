@@ -19,6 +19,7 @@ class Risk:
     """What the level depends on, taken from the plan as it is stored and the inventory as it was then.
 
     environments          of the targets, as the inventory has them
+    changes_without_target whether a step changes something that no target names: a POST, say
     declared_environment  what the plan calls itself: it can raise the level, never lower it
     """
 
@@ -28,6 +29,7 @@ class Risk:
     criticalities: Collection[str]
     target_count: int
     changing_steps: int
+    changes_without_target: bool
     irreversible: bool
     asks_for_approval: bool
 
@@ -46,9 +48,10 @@ def _level(risk: Risk) -> int:
         return 0
     if CRITICAL in risk.criticalities or risk.target_count > settings.APPROVAL_TARGETS:
         return 3
-    # A plan without targets changes something that the inventory cannot vouch for: it is not development.
+    # What a step without a target changes the inventory cannot vouch for: it is not development, whatever other steps
+    # have for targets.
     named = _named(risk)
-    if risk.environments and named <= set(settings.DEVELOPMENT_ENVIRONMENTS):
+    if risk.environments and not risk.changes_without_target and named <= set(settings.DEVELOPMENT_ENVIRONMENTS):
         return 0
     if risk.irreversible:
         return 3
@@ -86,8 +89,8 @@ def reasons(risk: Risk) -> list[str]:
         said.append(f"{risk.target_count:,} machines, more than {settings.APPROVAL_TARGETS}")
     if PRODUCTION in _named(risk):
         said.append("production" if PRODUCTION in risk.environments else "it calls itself production")
-    if not risk.environments:
-        said.append("no machine of the inventory: nobody vouches for where it goes")
+    if risk.changes_without_target:
+        said.append("a change on no machine of the inventory: nobody vouches for where it goes")
     if risk.changing_steps:
         said.append("1 changing step" if risk.changing_steps == 1 else f"{risk.changing_steps} changing steps")
     if risk.asks_for_approval:

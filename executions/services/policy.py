@@ -52,6 +52,9 @@ def risk_of(document: Mapping[str, Any], action_class: str) -> Risk:
         criticalities={target.get("criticality", "") for target in targets.values()},
         target_count=len(targets),
         changing_steps=sum(step["action_class"] != "read" for step in document["steps"]),
+        changes_without_target=any(
+            step["action_class"] != "read" and not step["targets"] for step in document["steps"]
+        ),
         irreversible=any(step["irreversible"] for step in document["steps"]),
         asks_for_approval=any(step["requires_approval"] for step in document["steps"]),
     )

@@ -26,6 +26,7 @@ def test_a_line_of_the_examples_is_what_the_server_decides(plan: str, environmen
         criticalities=["critical" if "critical" in plan else "medium"],
         target_count=int(counted[1]) if counted else 0,
         changing_steps={"reads": 0, "one change": 1, "two changes": 2}[words[0]],
+        changes_without_target=environments == "none" or "of no target" in words,
         irreversible="irreversible" in words,
         asks_for_approval="asks for approval" in words,
     )

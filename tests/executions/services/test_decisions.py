@@ -8,11 +8,13 @@ from functools import partial
 
 import pytest
 from django.utils import timezone
+from guardian.shortcuts import assign_perm
 
-from executions.models import Approval, Event, Execution, PendingApproval
+from executions.models import Approval, AssetGroup, Event, Execution, PendingApproval
 from executions.services import Refused, approve, cancel, reject
 from executions.services.decisions import expire_overdue
 from queueing.models import AssetLock, QueueEntry
+from safety import rbac
 from safety.models import User
 from tests.executions.services.requests import (
     ask,
@@ -179,3 +181,19 @@ def test_of_many_decisions_at_once_one_decides(waiting: int, alice: User) -> Non
     assert sorted(won) in (["queued"], ["rejected"], ["cancelled"], ["cancelled", "queued"])
     assert QueueEntry.objects.filter(pk=waiting).exists() is (final == "queued")
     assert_told_in_order(waiting)
+
+
+def test_a_machine_of_development_vouches_for_nothing_that_goes_elsewhere(alice: User) -> None:
+    machine = make_asset("dev1", environment="development")
+    post = {"id": "post", "tool": "http", "inputs": {"method": "POST", "url": "https://api.example.net/orders"}}
+    look = {"id": "look", "tool": "http", "inputs": {"method": "GET", "url": "https://api.example.net/orders"}}
+    assert ask(alice, change("x", "dev1")).approval_level == 0
+    assert ask(alice, look, change("y", "dev1")).approval_level == 0
+    accepted = ask(alice, post, {"id": "see", "tool": "ps", "targets": ["dev1"]})
+    assert accepted.approval_level == 1
+
+    of_the_group = make_user("of_the_group")
+    group = AssetGroup.objects.create(tenant_id=alice.tenant_id, name="dev")
+    group.assets.add(machine)
+    assign_perm("approve", of_the_group, group)
+    assert not rbac.can_approve(of_the_group, Execution.objects.get(pk=accepted.execution_id))
