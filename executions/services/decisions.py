@@ -189,6 +189,8 @@ def _asked(execution: Execution, step: str | None, by: User) -> list[str]:
     if not steps or (len(for_plan) < approvals_needed(execution.approval_level) and by.pk not in for_plan):
         waiting.insert(0, WHOLE_PLAN)
     if step is None:
+        if not waiting:  # what waits, waits for somebody else: nothing may be decided here without a record of it
+            raise _already_decided("You have decided on everything that waits.", "Another approver is needed.")
         return waiting
     if step in waiting:
         return [step]

@@ -274,3 +274,27 @@ def test_a_step_that_runs_once_more_is_approved_once_more(
     given.refresh_from_db()
     assert given.withdrawn_at is not None
     assert given.withdrawn_reason.startswith("The step is to run once more")
+
+
+@several
+def test_who_has_decided_on_all_that_waits_decides_no_more_and_leaves_no_trace(
+    alice: User, approver: User, second: User, worker: FakeWorker
+) -> None:
+    make_asset("vault", criticality="critical")
+    one = ask(alice, change("x", "vault", key="wipe", requires_approval=True)).execution_id
+    approve(one, by=approver)
+    approve(one, by=second)
+    lease = worker.claim()[one]
+    worker.start(lease)
+    assert worker.commit(
+        lease,
+        execution={"status": "pending_approval", "from": ["running"], "end": "ask", "ask": ["wipe"]},
+        event={"kind": "execution.waiting_for_approval", "data": {"to": "pending_approval"}},
+    )
+    set_roles(second, ["viewer"])
+    assert approve(one, by=approver, step="wipe") == "pending_approval", "the plan has one approver left"
+    before = kinds(one)
+    for verb in (approve, reject):
+        assert refused(partial(verb, one, by=approver)).code == "already_decided"
+    assert (status_of(one), kinds(one)) == ("pending_approval", before)
+    assert approve(one, by=make_user("third", "approver")) == "queued"
