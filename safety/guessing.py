@@ -73,12 +73,16 @@ RETURNING digest
 """
 _WAIT = "SELECT extract(epoch FROM max(wait_until) - clock_timestamp()) FROM safety_failedtries WHERE digest = ANY(%s)"
 _KNOWN = "SELECT 1 FROM safety_failedtries WHERE digest = %s AND proved_at > statement_timestamp() - %s::interval"
+# Rows are locked in the order in which tries are counted: two sign-ins at once cannot deadlock.
 _RIGHT = """
-UPDATE safety_failedtries
-   SET failures = CASE WHEN digest = %(pair)s THEN 0 ELSE greatest(failures - 1, 0) END,
+WITH mine AS MATERIALIZED (
+    SELECT digest FROM safety_failedtries WHERE digest = ANY(%(digests)s) ORDER BY digest FOR NO KEY UPDATE
+)
+UPDATE safety_failedtries AS tries
+   SET failures = CASE WHEN tries.digest = %(pair)s THEN 0 ELSE greatest(tries.failures - 1, 0) END,
        wait_until = statement_timestamp(),
-       proved_at = CASE WHEN digest = %(pair)s THEN statement_timestamp() END
- WHERE digest = ANY(%(digests)s)
+       proved_at = CASE WHEN tries.digest = %(pair)s THEN statement_timestamp() END
+  FROM mine WHERE tries.digest = mine.digest
 """
 # Strangers can make rows: whoever counts takes a few old ones away, so they cannot grow for ever.
 _SWEEP = """

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import psycopg
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, DataError, IntegrityError
 
 from executions.connectors.registry import CAPABILITIES, configure_connectors, worker_warden
 from executions.connectors.warden import WardenLost
@@ -37,6 +37,10 @@ from safety.secrets import configured_store
 log = logging.getLogger(__name__)
 
 EXIT_WITHOUT_WARDEN = 71
+
+# Errors of the database that come from what an execution holds, and would come again with it. All others say that the
+# database is away, slow, or of another release: no execution is to blame for that.
+OF_THE_DATA = (psycopg.DataError, psycopg.IntegrityError, DataError, IntegrityError)
 
 
 class Engine:
@@ -66,9 +70,9 @@ class Engine:
         """
         try:
             return self._prepare(leases)
-        except (psycopg.Error, DatabaseError):
-            raise
         except Exception as error:
+            if isinstance(error, (psycopg.Error, DatabaseError)) and not isinstance(error, OF_THE_DATA):
+                raise
             log.exception("%d executions could not be prepared.", len(leases))
             if len(leases) == 1:
                 return [self._bury(leases[0], error)]

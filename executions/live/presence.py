@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 from channels.db import database_sync_to_async
-from django.db import DatabaseError
+from django.db import Error as DatabaseFault
 
 from executions.live.hub import hub
 from executions.live.viewers import Viewer
@@ -55,7 +55,7 @@ class Presence:
             await asyncio.sleep(LOOK_SECONDS)
             try:
                 gone = await agone({viewer for viewer, _ in self._watched})
-            except DatabaseError as error:
+            except DatabaseFault as error:  # also a connection that broke (InterfaceError)
                 logger.warning("Could not look who is still signed in: %s", error)
                 continue
             for viewer, execution_id in list(self._watched):

@@ -115,6 +115,10 @@ def test_bad_executions_harm_neither_their_worker_nor_each_other(rough: Workers,
     ExecutionPlan.objects.filter(execution_id=unreadable).update(document={"steps": "none"})
     empty = begin(shell("one", "true", targets=[make_asset("b")]))
     ExecutionPlan.objects.filter(execution_id=empty).delete()
+    wild = begin(shell("one", "true", targets=[make_asset("e")]))
+    document = ExecutionPlan.objects.get(execution_id=wild).document
+    document["steps"][0]["targets"][0]["asset_id"] = 10**30  # the database itself refuses to look for it
+    ExecutionPlan.objects.filter(execution_id=wild).update(document=document)
     bytes_ = begin(shell("bytes", r"printf 'a\377\000\300b\n'", targets=[make_asset("c")]))
     endless = "head -c 100000000 /dev/zero | tr '\\0' x; echo; echo the end"
     line = begin(shell("line", endless, targets=[make_asset("d")]))
@@ -123,7 +127,7 @@ def test_bad_executions_harm_neither_their_worker_nor_each_other(rough: Workers,
     beside = [begin_beside(begin, tmp_path / f"beside-{number}", number) for number in range(3)]
     for execution_id in (*beside, bytes_, line):
         assert ended(execution_id, seconds=60).status == "succeeded"
-    for execution_id in (unreadable, empty):
+    for execution_id in (unreadable, empty, wild):
         assert ended(execution_id).status == "needs_attention"
         assert DeadLetter.objects.get(execution_id=execution_id).reason == "engine_error"
     assert printed(bytes_, "bytes") == "a\ufffd\u2400\ufffdb\n"
