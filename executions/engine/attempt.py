@@ -110,10 +110,14 @@ async def attempt(
     fence: int,
     stop: Stop,
     limit: float,
+    secret_values: Callable[[], tuple[str, ...]],
     emit: Emit,
     room: Callable[[], Awaitable[None]],
 ) -> Attempted:
-    """Run one attempt to its end. Trouble outside is in the verdict; WardenLost and bugs come out as exceptions."""
+    """Run one attempt to its end. Trouble outside is in the verdict; WardenLost and bugs come out as exceptions.
+
+    `secret_values` returns all that the execution knows at that moment: other steps fetch more while this one runs.
+    """
     tool = tool_of(step)
 
     def hand_on(stream: Stream, text: str, size: int) -> None:
@@ -126,7 +130,7 @@ async def attempt(
         hand_on,
         max_bytes=min(step.planned["max_output_bytes"], settings.MAX_OUTPUT_BYTES),
         wait_for_room=room,
-        transformer=OutputMask(invocation.secret_values),
+        transformer=OutputMask(secret_values),
         keep_stdout=JUDGED_STDOUT if wants_stdout else UNWANTED_STDOUT,
         keep_stderr=NEEDED_STDOUT if step.needed else 0,
     )

@@ -115,7 +115,10 @@ class Stopped(Exception):
 
 
 class RunSecrets:
-    """The secrets of one execution under one lease. `values` are all that were fetched for it so far."""
+    """The secrets of one execution under one lease. `values` are all that were fetched for it so far.
+
+    It is the same tuple until there are more: the mask of a step that runs compares no more than that.
+    """
 
     __slots__ = ("_desk", "_earlier", "_held", "_locks", "_state", "values")
 
@@ -208,8 +211,9 @@ class RunSecrets:
 
     def _learn(self, values: Any) -> None:
         new = [value for value in dict.fromkeys(values) if value not in self.values]
-        known.hold(new)
-        self.values += tuple(new)
+        if new:
+            known.hold(new)
+            self.values += tuple(new)
 
 
 def _has_begun(step: StepState) -> bool:

@@ -214,6 +214,7 @@ class StepRunner:
                 fence=self._fence,
                 stop=stop,
                 limit=limit,
+                secret_values=lambda: self._secrets.values,
                 emit=self._print,
                 room=self._ledger.room,
             )

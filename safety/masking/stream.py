@@ -46,6 +46,10 @@ class StreamMasker:
         self._masked_to_end = False  # what has gone out of the current line ended with a placeholder
         self._in_key = False  # the current line began within a private key
 
+    def learn(self, values: Values) -> None:
+        """Look for these values from here on, in what is held back as well."""
+        self._values = all_known(values)
+
     @property
     def is_holding(self) -> bool:
         """Whether something has been taken in that has not come out."""

@@ -187,7 +187,7 @@ async def test_standard_output_stays_in_memory_up_to_a_limit_first_and_last() ->
 
 async def test_secrets_are_masked_in_what_is_emitted_and_stay_in_memory_for_later_steps() -> None:
     chunks = Chunks()
-    collector = OutputCollector(chunks, transformer=OutputMask(("hunter2-long",)))
+    collector = OutputCollector(chunks, transformer=OutputMask(lambda: ("hunter2-long",)))
     for piece in (b"a hun", b"te", b"r2-long b\n", b"and hunt"):
         await collector.write("stdout", piece)
         await asyncio.sleep(0.06)
@@ -199,9 +199,28 @@ async def test_secrets_are_masked_in_what_is_emitted_and_stay_in_memory_for_late
     assert chunks.byte_count == collector.kept_bytes
 
 
+async def test_a_secret_that_another_step_fetches_meanwhile_is_masked_in_what_is_held_back_and_in_what_follows() -> (
+    None
+):
+    known: list[tuple[str, ...]] = [()]
+    chunks = Chunks()
+    collector = OutputCollector(chunks, transformer=OutputMask(lambda: known[-1]))
+    await collector.write("stderr", b"begun\n")
+    await collector.write("stdout", b"before\nit is hunter")
+    known.append(("hunter2-long",))
+    await collector.write("stdout", b"2-long\nagain hunter2-long\n")
+    await collector.write("stderr", b"hunter2-long\n")
+    known.append((*known[-1], "tr0ub4dor"))
+    await collector.write("stdout", b"hunter2-long and tr0ub4dor")
+    collector.finish()
+    assert "hunter2" not in chunks.text()
+    assert chunks.text("stdout") == "before\nit is [masked]\nagain [masked]\n[masked] and [masked]"
+    assert chunks.text("stderr") == "begun\n[masked]\n"
+
+
 async def test_a_masked_prompt_does_not_wait_for_the_end_of_its_line() -> None:
     chunks = Chunks()
-    collector = OutputCollector(chunks, transformer=OutputMask(("hunter2-long",)))
+    collector = OutputCollector(chunks, transformer=OutputMask(lambda: ("hunter2-long",)))
     await collector.write("stdout", b"Password: ")
     assert (await chunks.next())[1] == "Password: "
     await collector.write("stdout", b"letme1n")
@@ -213,7 +232,7 @@ async def test_a_masked_prompt_does_not_wait_for_the_end_of_its_line() -> None:
 
 async def test_what_the_mask_holds_back_comes_before_the_other_stream_goes_on() -> None:
     chunks = Chunks()
-    collector = OutputCollector(chunks, transformer=OutputMask(()))
+    collector = OutputCollector(chunks, transformer=OutputMask(lambda: ()))
     await collector.write("stdout", b"working ... ")
     await collector.write("stderr", b"a warning\n")
     await collector.write("stdout", b"done\n")
@@ -222,7 +241,7 @@ async def test_what_the_mask_holds_back_comes_before_the_other_stream_goes_on() 
 
 
 async def test_the_middle_that_is_not_kept_leaves_no_half_of_a_secret_to_be_stored() -> None:
-    collector = OutputCollector(Chunks(), transformer=OutputMask(("hunter2-long",)), keep_stdout=40)
+    collector = OutputCollector(Chunks(), transformer=OutputMask(lambda: ("hunter2-long",)), keep_stdout=40)
     for _ in range(50):
         await collector.write("stdout", b"xx hunter2-long yy\n")
     collector.finish()

@@ -172,6 +172,25 @@ def test_values_reach_commands_and_requests_and_nothing_else_has_them(
     assert_nothing_left_behind()
 
 
+def test_a_secret_that_is_fetched_while_a_step_runs_is_masked_in_the_output_of_that_step_too(
+    workers: Workers, begin: Begin, tmp_path: Path
+) -> None:
+    keep("db/orders")
+    running, handed = tmp_path / "running", tmp_path / "handed"
+    hand_over = f'printf %s "$PW" > {handed}.new; mv {handed}.new {handed}'
+    workers.start()
+    execution = begin(
+        shell("reads", f"echo begun; touch {running}; until test -e {handed}; do sleep 0.05; done; cat {handed}; echo; "
+              f"base64 {handed}", depends_on=[]),
+        shell("waits", f"until test -e {running}; do sleep 0.05; done", depends_on=[]),
+        step("hands", "shell", {"command": hand_over, "environment": {"PW": secret("db/orders")}},
+             depends_on=["waits"]),
+    )  # fmt: skip
+    assert ended(execution).status == "succeeded"
+    assert handed.read_text() == VALUE
+    assert printed(execution, "reads") == "begun\n[masked]\n[masked]\n"
+
+
 def assert_nothing_is_written_down() -> None:
     rows = [
         *ExecutionPlan.objects.values_list("document", flat=True),
