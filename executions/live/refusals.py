@@ -17,16 +17,16 @@ log = logging.getLogger(__name__)
 
 
 def _record(scope: Mapping[str, Any], user_id: int | None, code: str, reason: str) -> None:
-    by = User.objects.filter(pk=user_id).first() if user_id is not None else None
     peer = (scope.get("client") or ("",))[0]
     forwarded = dict(scope["headers"]).get(b"x-forwarded-for", b"").decode("latin1")
     try:
         with audit.origin(audit.Door.SOCKET, forwarded_address(peer, forwarded)):
+            by = User.objects.filter(pk=user_id).first() if user_id is not None else None
             audit.record_refusal(
                 "access.use", by=by, actor="anonymous", code=code, reason=reason, object_type="address",
                 object_name=scope["path"],
             )  # fmt: skip
-    except (DatabaseError, InterfaceError) as error:
+    except (DatabaseError, InterfaceError) as error:  # who it is could not be looked up
         log.error("A refusal (%s: %s) could not be recorded: %s", scope["path"], code, error)
 
 

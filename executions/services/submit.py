@@ -216,7 +216,7 @@ def _record_refusals(answers: Sequence[Accepted | Refused | None], submissions: 
                     allowed=False, code=answer.code, reason=answer.message, data={"codes": codes, **retried},
                 )
             )  # fmt: skip
-    audit.record_many(refusals)
+    audit.record_refusals(refusals)
 
 
 def _request(number: int, submission: Submission, plan: CompiledPlan, planning: Planning) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Who did, or was refused, what: `audit.record(...)`. Append-only and chained by hash: ADR 0013."""
 
 from safety.audit.actions import ACTIONS, UnknownAction
-from safety.audit.recording import Entry, record, record_many, record_refusal
+from safety.audit.recording import Entry, record, record_many, record_refusal, record_refusals
 from safety.audit.sealing import seal, seal_all
 from safety.origin import Door, Origin, current_origin, origin, set_process_origin
 
@@ -16,6 +16,7 @@ __all__ = [
     "record",
     "record_many",
     "record_refusal",
+    "record_refusals",
     "seal",
     "seal_all",
     "set_process_origin",

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable
 
 from django.contrib.auth import get_user
-from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
@@ -15,8 +13,6 @@ from safety.audit.recording import record_refusal
 from safety.client_address import client_address
 from safety.models import User
 from safety.origin import Door, origin
-
-log = logging.getLogger(__name__)
 
 # The longest beginning wins. What is under none of them is a page.
 _DOORS = {"/api/": Door.API, "/admin/": Door.ADMIN}
@@ -51,18 +47,15 @@ def _record(request: HttpRequest, response: HttpResponseBase) -> None:
     if by is None and response.status_code == 401 and "Authorization" not in request.headers:
         return
     code, reason = _said(response)
-    try:
-        record_refusal(
-            "access.use",
-            by=by,
-            actor="anonymous",
-            code=code,
-            reason=reason,
-            object_type="address",
-            object_name=f"{request.method} {request.path}",
-        )
-    except (DatabaseError, InterfaceError) as error:
-        log.error("A refusal (%s %s: %s) could not be recorded: %s", request.method, request.path, code, error)
+    record_refusal(
+        "access.use",
+        by=by,
+        actor="anonymous",
+        code=code,
+        reason=reason,
+        object_type="address",
+        object_name=f"{request.method} {request.path}",
+    )
 
 
 def _who(request: HttpRequest) -> User | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from django.db import connection
+from django.db import DatabaseError, InterfaceError, connection, transaction
 
 from safety.audit.actions import checked
 from safety.masking import mask_data, mask_text
@@ -105,14 +105,29 @@ def record_many(entries: Sequence[Entry]) -> None:
 
 
 def record_refusal(action: str, *, code: str, reason: str, **named: Any) -> None:
-    """Write a refusal when no transaction is open that could take it along; never raises, the refusal itself counts.
+    """Write a refusal, after what it refused was rolled back. The refusal itself counts: see `record_refusals`."""
+    record_refusals([Entry(action=action, allowed=False, code=code, reason=reason, **named)])
 
-    Within a transaction that must be rolled back nothing can be written: that is logged.
+
+def record_refusals(entries: Sequence[Entry]) -> None:
+    """Write refusals when no transaction is open that could take them along.
+
+    Whoever is refused gets to hear why, whatever the database says to this: what cannot be written is logged. So is
+    what is refused within a transaction that must be rolled back. Raises UnknownAction, which is a bug.
     """
     if connection.needs_rollback:
-        log.error("A refusal (%s: %s) could not be recorded: its transaction is being rolled back.", action, code)
+        _not_recorded(entries, "its transaction is being rolled back")
         return
-    record(action, allowed=False, code=code, reason=reason, **named)
+    try:
+        with transaction.atomic():  # within a transaction of the caller's: a savepoint, so that it can go on
+            record_many(entries)
+    except (DatabaseError, InterfaceError) as error:
+        _not_recorded(entries, str(error).partition("\n")[0])  # its other lines show the row
+
+
+def _not_recorded(entries: Sequence[Entry], why: str) -> None:
+    for entry in entries:
+        log.error("A refusal (%s: %s) could not be recorded: %s", entry.action, entry.code, why)
 
 
 def _nobody(here: Origin) -> str:

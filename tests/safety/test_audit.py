@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -179,6 +180,30 @@ def test_what_is_refused_at_the_door_names_whose_session_it_was_and_from_where(a
     assert (kept.action, kept.allowed, kept.code) == ("access.use", False, "csrf_failed")
     assert (kept.actor, kept.door, kept.address) == ("user:alice", "api", "192.0.2.9")
     assert kept.object_name == "POST /api/v1/queue/drain/"
+
+
+@pytest.fixture
+def read_only_records() -> Iterator[None]:
+    """No record can be written: what a role without the right, a full disk or a standby says."""
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE safety_auditrecord ADD CONSTRAINT nothing_more CHECK (false) NOT VALID")
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE safety_auditrecord DROP CONSTRAINT nothing_more")
+
+
+def test_a_refusal_that_cannot_be_recorded_is_still_the_refusal_and_is_logged(
+    alice: User, read_only_records: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Client()
+    client.force_login(alice, backend="safety.backends.PasswordBackend")
+    submitted = client.post("/api/v1/executions/", {"plan": {"steps": []}}, content_type="application/json")
+    assert (submitted.status_code, submitted.json()["code"]) == (422, "invalid_plan")
+    cancelled = client.post("/api/v1/executions/7/cancel/", {}, content_type="application/json")
+    assert (cancelled.status_code, cancelled.json()["code"]) == (404, "not_found")
+    assert User.objects.filter(pk=alice.pk).exists()  # a transaction of the caller's goes on
+    told = [record.getMessage() for record in caplog.records if record.name == "safety.audit.recording"]
+    assert len([one for one in told if "could not be recorded" in one and "nothing_more" in one]) >= 2, told
 
 
 def test_who_gives_no_credentials_leaves_nothing_and_who_gives_bad_ones_does() -> None:
