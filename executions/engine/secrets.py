@@ -120,7 +120,7 @@ class RunSecrets:
     It is the same tuple until there are more: the mask of a step that runs compares no more than that.
     """
 
-    __slots__ = ("_desk", "_earlier", "_held", "_locks", "_state", "values")
+    __slots__ = ("_desk", "_earlier", "_held", "_learning", "_locks", "_state", "values")
 
     def __init__(self, state: ExecutionState, desk: SecretDesk) -> None:
         self._state = state
@@ -128,6 +128,7 @@ class RunSecrets:
         self._held: dict[int, dict[str, StoredSecret]] = {}
         self._locks: dict[int, asyncio.Lock] = {}
         self._earlier = [step for step in state.steps if _has_begun(step)] if state.names_secrets else []
+        self._learning = asyncio.Lock()
         self.values: tuple[str, ...] = ()
 
     async def invocation_for(
@@ -189,21 +190,28 @@ class RunSecrets:
         """After a lost worker: read what earlier steps used once more, so that later output is masked as theirs was.
 
         A value that has been replaced since, or cannot be had, cannot be hidden; no step needs it, so nothing waits.
+
+        Steps, and the targets of one, begin at the same time: each waits here until all has been learned. A step leaves
+        the list only when it has been, so that whoever comes next goes on where one who was stopped left off.
         """
-        earlier, self._earlier = self._earlier, []
-        for step in earlier:
-            references = references_in(step.planned["inputs"])
-            if not references:
-                continue
-            wanted = self._wanted(step, frozenset(reference.path for reference in references), "masking")
-            answers = await self._desk.read(wanted)
-            for reference in references:
-                answer = answers[reference.path]
-                if isinstance(answer, StoredSecret):
-                    try:
-                        self._learn([answer.value(reference.key)])
-                    except SecretUnavailable:
-                        continue
+        async with self._learning:
+            while self._earlier:
+                await self._learn_from(self._earlier[-1])
+                self._earlier.pop()
+
+    async def _learn_from(self, step: StepState) -> None:
+        references = references_in(step.planned["inputs"])
+        if not references:
+            return
+        wanted = self._wanted(step, frozenset(reference.path for reference in references), "masking")
+        answers = await self._desk.read(wanted)
+        for reference in references:
+            answer = answers[reference.path]
+            if isinstance(answer, StoredSecret):
+                try:
+                    self._learn([answer.value(reference.key)])
+                except SecretUnavailable:
+                    continue
 
     def _wanted(self, step: StepState, paths: frozenset[str], purpose: str = "step") -> Wanted:
         state = self._state

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 from django.db import connections
 
-from executions.engine.secrets import SecretDesk
+from executions.connectors.base import Invocation, Stop
+from executions.engine.secrets import READERS, RunSecrets, SecretDesk, Stopped
+from executions.engine.state import ExecutionState, StepState, TargetState
 from safety.models import Tenant, User
 from safety.secrets import StoredSecret
 from safety.secrets.keeping import store_secret
@@ -17,9 +20,12 @@ from safety.secrets.releasing import Wanted
 pytestmark = [pytest.mark.django_db(transaction=True)]
 
 
+VALUE = "only-for-this-test"
+
+
 @pytest.fixture
 def asker() -> User:
-    store_secret(Tenant.objects.get(name="default"), "there", "only-for-this-test", by=None)
+    store_secret(Tenant.objects.get(name="default"), "there", VALUE, by=None)
     return User.objects.create_superuser("asker")
 
 
@@ -27,9 +33,15 @@ def asker() -> User:
 def desk() -> Iterator[SecretDesk]:
     desk = SecretDesk()
     yield desk
-    for closed in [desk._pool.submit(connections.close_all) for _ in range(4)]:
-        closed.result()
+    in_each_thread(desk, connections.close_all)
     desk.close()
+
+
+def in_each_thread(desk: SecretDesk, do: Callable[[], object]) -> None:
+    """Let each of the desk's threads do something after all that it has been given; return when all have."""
+    together = threading.Barrier(READERS)
+    for done in [desk._pool.submit(lambda: (together.wait(30), do())) for _ in range(READERS)]:
+        done.result()
 
 
 async def test_a_wish_that_cannot_be_answered_harms_no_other(asker: User, desk: SecretDesk) -> None:
@@ -42,4 +54,30 @@ async def test_a_wish_that_cannot_be_answered_harms_no_other(asker: User, desk: 
         assert isinstance(answer, dict)
         stored = answer["there"]
         assert isinstance(stored, StoredSecret)
-        assert stored.value(None) == "only-for-this-test"
+        assert stored.value(None) == VALUE
+
+
+def resumed(asker: User) -> ExecutionState:
+    """An execution with a step that used a secret and ended under another worker."""
+    inputs = {"command": "true", "environment": {"PW": {"type": "secret", "path": "there"}}}
+    steps = [StepState(1, "uses", {"inputs": inputs}, "succeeded", [TargetState(1, None, "succeeded", 1, 0, "")])]
+    return ExecutionState(
+        7, asker.tenant_id, asker.pk, "running", "execute_modify", 60, 60, {"secrets": ["there"], "steps": []}, steps
+    )
+
+
+async def test_all_that_begin_together_after_a_resume_know_what_to_hide(asker: User, desk: SecretDesk) -> None:
+    """Also those who come when the first has begun to ask, or has been stopped while it did."""
+    secrets = RunSecrets(resumed(asker), desk)
+    bare, stop = Invocation(argv=("true",), timeout_seconds=60), Stop()
+    stopped = asyncio.create_task(secrets.masking(bare, stop))
+    others = [asyncio.create_task(secrets.masking(bare, Stop())) for _ in range(3)]
+    await asyncio.sleep(0)
+    stop.request("user")
+    try:
+        with pytest.raises(Stopped):
+            await stopped
+        assert [one.secret_values for one in await asyncio.gather(*others)] == [(VALUE,)] * 3
+        assert (await secrets.masking(bare, Stop())).secret_values == (VALUE,)
+    finally:
+        secrets.close()
