@@ -57,23 +57,34 @@ class SecretDesk:
         return await future
 
     async def _serve(self) -> None:
+        try:
+            while batch := self._next_batch():
+                await self._answer(batch)
+        finally:
+            # Not an await after the last look, so a wish that comes later finds this place free. When the callback
+            # of this task runs is too late: whoever was answered last may ask again before it.
+            self._readers -= {asyncio.current_task()}
+
+    def _next_batch(self) -> list[tuple[Wanted, asyncio.Future[Answers]]]:
+        batch, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
+        return batch
+
+    async def _answer(self, batch: Sequence[tuple[Wanted, asyncio.Future[Answers]]]) -> None:
         loop = asyncio.get_running_loop()
-        while self._waiting:
-            batch, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
-            wishes = [wanted for wanted, _ in batch]
-            answers: Sequence[Answers | Exception]
-            try:
-                answers = await loop.run_in_executor(self._pool, _release, wishes)
-            except Exception:
-                # A bug, on one of them. Each for itself, then, so that it harms no other.
-                answers = await loop.run_in_executor(self._pool, _release_each, wishes)
-            for (_, future), answer in zip(batch, answers, strict=True):
-                if future.done():
-                    continue
-                if isinstance(answer, Exception):
-                    future.set_exception(answer)
-                else:
-                    future.set_result(answer)
+        wishes = [wanted for wanted, _ in batch]
+        answers: Sequence[Answers | Exception]
+        try:
+            answers = await loop.run_in_executor(self._pool, _release, wishes)
+        except Exception:
+            # A bug, on one of them. Each for itself, then, so that it harms no other.
+            answers = await loop.run_in_executor(self._pool, _release_each, wishes)
+        for (_, future), answer in zip(batch, answers, strict=True):
+            if future.done():
+                continue
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

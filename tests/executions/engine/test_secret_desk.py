@@ -57,6 +57,41 @@ async def test_a_wish_that_cannot_be_answered_harms_no_other(asker: User, desk: 
         assert stored.value(None) == VALUE
 
 
+async def test_who_asks_again_in_the_moment_when_both_readers_end_is_served(asker: User, desk: SecretDesk) -> None:
+    """Both questions are answered in one turn of the loop: no reader is left, and none is taken for one."""
+    wanted = Wanted(asker.tenant_id, asker.pk, 1, "a", frozenset({"there"}))
+
+    answered = []
+
+    async def ask() -> None:
+        answered.append(await desk.read(wanted))
+        if len(answered) == 1:  # the first of the two, whichever it is: the other would help it out
+            await desk.read(wanted)
+
+    go_on = hold_up(desk)
+    try:
+        asking = []
+        for number in range(READERS):
+            asking.append(asyncio.create_task(ask()))
+            for _ in range(2):  # in the first turn it asks, in the second a reader takes its wish
+                await asyncio.sleep(0)
+            assert desk._pool._work_queue.qsize() == number + 1
+    finally:
+        go_on.set()
+    in_each_thread(desk, lambda: None)  # the loop stands still meanwhile: it finds both answers at once
+    await asyncio.wait_for(asyncio.gather(*asking), 10)
+
+
+def hold_up(desk: SecretDesk) -> threading.Event:
+    """Keep each of the desk's threads busy until the event is set."""
+    go_on = threading.Event()
+    busy = threading.Barrier(READERS + 1)
+    for _ in range(READERS):
+        desk._pool.submit(lambda: (busy.wait(30), go_on.wait(60)))
+    busy.wait(30)
+    return go_on
+
+
 def resumed(asker: User) -> ExecutionState:
     """An execution with a step that used a secret and ended under another worker."""
     inputs = {"command": "true", "environment": {"PW": {"type": "secret", "path": "there"}}}
