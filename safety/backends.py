@@ -1,4 +1,4 @@
-"""How a password becomes a user: Django's check, with guessing slowed down, and every try in the audit."""
+"""How a password becomes a user: Django's check, with guessing slowed down, and what was tried in the audit."""
 
 from __future__ import annotations
 
@@ -30,11 +30,16 @@ class PasswordBackend(ModelBackend):
             made = guessing.begin_try(username, client_address(request))
         except guessing.MustWait as wait:
             request.must_wait = wait  # type: ignore[attr-defined]
-            _refused(username, "must_wait", str(wait))
+            # Nothing was checked, and nothing slows it down: the audit has it once in a while.
+            audit.record_strangers_refusal("session.sign_in", code="must_wait", reason=str(wait), **_named(username))
             raise PermissionDenied from None
         user = _user(super().authenticate(request, username=username, password=password, **kwargs))
         if user is None:
-            _refused(username, "wrong_password", "User name and password do not belong together, or it is closed.")
+            # Each was checked, and waited for: all are recorded.
+            why = "User name and password do not belong together, or it is closed."
+            audit.record_refusal(
+                "session.sign_in", actor="anonymous", code="wrong_password", reason=why, **_named(username)
+            )
         else:
             guessing.was_right(made)
         return user
@@ -51,9 +56,9 @@ def _user(found: Any) -> User | None:
     return found if isinstance(found, User) else None
 
 
-def _refused(username: str, code: str, reason: str) -> None:
+def _named(username: str) -> dict[str, Any]:
     """The name is written down only when it is one: people type passwords into the wrong field."""
     user = User.objects.filter(username=username).first()
-    named = {"object_type": "user", "object_id": user.pk, "object_name": user.username} if user else {}
-    tenant_id = user.tenant_id if user else None
-    audit.record_refusal("session.sign_in", actor="anonymous", tenant_id=tenant_id, code=code, reason=reason, **named)
+    if user is None:
+        return {}
+    return {"tenant_id": user.tenant_id, "object_type": "user", "object_id": user.pk, "object_name": user.username}

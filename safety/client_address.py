@@ -6,7 +6,7 @@ furthest to the right.
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -24,6 +24,19 @@ def forwarded_address(peer: str, forwarded_for: str) -> str:
         if not _is_trusted(address) or not _is_address(said.strip()):
             break
         address = said.strip()
+    return address
+
+
+def network_of(address: str) -> str:
+    """Return whose address it is, as far as that can be told: of an IPv6 address the /64, which one customer has."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address):
+        if parsed.ipv4_mapped:
+            return str(parsed.ipv4_mapped)
+        return str(ip_network((parsed, 64), strict=False))
     return address
 
 

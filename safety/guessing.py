@@ -17,10 +17,11 @@ import hashlib
 import math
 from dataclasses import dataclass
 from datetime import timedelta
-from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
 from django.db import connection, transaction
+
+from safety.client_address import network_of
 
 FORGOTTEN_AFTER = timedelta(hours=1)
 KNOWN_FOR = timedelta(days=30)
@@ -104,7 +105,7 @@ class Try:
 
 def begin_try(account: str, address: str) -> Try:
     """Count a try of a password before it is checked. Raises MustWait when it may not be checked yet."""
-    place, name = _network(address), account.casefold()
+    place, name = network_of(address), account.casefold()
     pair = _digest(PAIR, name, place)
     with connection.cursor() as cursor:
         cursor.execute(_KNOWN, [pair, str(KNOWN_FOR)])
@@ -124,7 +125,7 @@ def was_right(made: Try) -> None:
 
 def count_bad_token(address: str) -> None:
     """Count a bearer token that was no good. Raises MustWait when there were too many. Good ones are never asked."""
-    _count({_digest(TOKENS, _network(address)): TOKENS})
+    _count({_digest(TOKENS, network_of(address)): TOKENS})
 
 
 def wait_words(seconds: int) -> str:
@@ -158,15 +159,3 @@ def _count(wanted: dict[str, Limit]) -> None:
 def _digest(limit: Limit, *parts: str) -> str:
     """A hash, for what was typed as a user name may be a password."""
     return hashlib.sha256("\0".join((limit.kind, *parts)).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _network(address: str) -> str:
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, IPv6Address):
-        if parsed.ipv4_mapped:
-            return str(parsed.ipv4_mapped)
-        return str(ip_network((parsed, 64), strict=False))
-    return address

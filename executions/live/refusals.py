@@ -22,10 +22,11 @@ def _record(scope: Mapping[str, Any], user_id: int | None, code: str, reason: st
     try:
         with audit.origin(audit.Door.SOCKET, forwarded_address(peer, forwarded)):
             by = User.objects.filter(pk=user_id).first() if user_id is not None else None
-            audit.record_refusal(
-                "access.use", by=by, actor="anonymous", code=code, reason=reason, object_type="address",
-                object_name=scope["path"],
-            )  # fmt: skip
+            named: dict[str, Any] = {"object_type": "address", "object_name": scope["path"]}
+            if by is None:
+                audit.record_strangers_refusal("access.use", code=code, reason=reason, **named)
+            else:
+                audit.record_refusal("access.use", by=by, code=code, reason=reason, **named)
     except (DatabaseError, InterfaceError) as error:  # who it is could not be looked up
         log.error("A refusal (%s: %s) could not be recorded: %s", scope["path"], code, error)
 

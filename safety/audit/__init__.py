@@ -3,6 +3,7 @@
 from safety.audit.actions import ACTIONS, UnknownAction
 from safety.audit.recording import Entry, record, record_many, record_refusal, record_refusals
 from safety.audit.sealing import seal, seal_all
+from safety.audit.strangers import record_strangers_refusal
 from safety.origin import Door, Origin, current_origin, origin, set_process_origin
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "record_many",
     "record_refusal",
     "record_refusals",
+    "record_strangers_refusal",
     "seal",
     "seal_all",
     "set_process_origin",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 from django.contrib.auth import get_user
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from safety.audit.recording import record_refusal
+from safety.audit.strangers import record_strangers_refusal
 from safety.client_address import client_address
 from safety.models import User
 from safety.origin import Door, origin
@@ -24,7 +26,7 @@ class AuditOrigin:
 
     A verb records its own refusals. What remains is what was refused at the door itself: a right that a view asks
     for, a token without the scope, a form without its CSRF token. Somebody who gives no credentials at all is led to
-    sign in and leaves nothing: anybody could fill the audit with that.
+    sign in and leaves nothing; of what else strangers are refused there is one record in a while: see strangers.py.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -47,15 +49,11 @@ def _record(request: HttpRequest, response: HttpResponseBase) -> None:
     if by is None and response.status_code == 401 and "Authorization" not in request.headers:
         return
     code, reason = _said(response)
-    record_refusal(
-        "access.use",
-        by=by,
-        actor="anonymous",
-        code=code,
-        reason=reason,
-        object_type="address",
-        object_name=f"{request.method} {request.path}",
-    )
+    named: dict[str, Any] = {"object_type": "address", "object_name": f"{request.method} {request.path}"}
+    if by is None:
+        record_strangers_refusal("access.use", code=code, reason=reason, **named)
+    else:
+        record_refusal("access.use", by=by, code=code, reason=reason, **named)
 
 
 def _who(request: HttpRequest) -> User | None:

@@ -9,6 +9,7 @@ from safety.models.masking import MaskingRule
 from safety.models.people import DEFAULT_TENANT, ApiToken, Tenant, User, usable_now
 from safety.models.secrets import Secret, SecretRule
 from safety.models.sessions import Session
+from safety.models.stranger_refusals import StrangerRefusals
 
 __all__ = [
     "DEFAULT_TENANT",
@@ -25,6 +26,7 @@ __all__ = [
     "SecretRule",
     "Session",
     "SlaClass",
+    "StrangerRefusals",
     "Tenant",
     "TimeoutPolicy",
     "User",

@@ -69,9 +69,12 @@ def back(request: HttpRequest) -> HttpResponse:
             verifier=begun["verifier"],
             nonce=begun["nonce"],
         )
-        user = user_for(claims, provider)
     except SsoFault as fault:
         return _refused(request, fault)
+    try:
+        user = user_for(claims, provider)
+    except SsoFault as fault:
+        return _refused(request, fault, claims["sub"])
     sign_in.sign_in(request, user, method=sign_in.SSO)
     if not roles_of(user):
         messages.warning(
@@ -115,9 +118,10 @@ def _own_page(request: HttpRequest, wanted: str) -> str:
     return resolve_url(settings.LOGIN_REDIRECT_URL)
 
 
-def _refused(request: HttpRequest, fault: SsoFault) -> HttpResponse:
+def _refused(request: HttpRequest, fault: SsoFault, subject: str = "") -> HttpResponse:
+    """`subject`: whose sign-in it was, once the provider has said so. Before that it may be anybody."""
     logger.warning("A sign-in at the provider was refused: %s", fault)
-    audit.record_refusal(
-        "session.sign_in", actor="anonymous", code=fault.code, reason=fault.detail, data={"method": "sso"}
+    audit.record_strangers_refusal(
+        "session.sign_in", code=fault.code, reason=fault.detail, about=subject, data={"method": "sso"}
     )
     return render(request, "sign_in_refused.html", {"fault": fault, "sso": settings.OIDC}, status=fault.status)

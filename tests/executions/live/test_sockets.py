@@ -127,7 +127,8 @@ def test_what_a_user_may_not_see_is_not_there(web: WebProcess, user: User) -> No
     assert close_code(follow(web, user, execution.pk + 1000)) == 4404
     assert close_code(follow(web, None, execution.pk)) == 4401
     assert close_code(follow(web, user, execution.pk, "?after=x")) == 4400
-    assert close_code(follow(web, user, execution.pk, Origin="https://evil.example")) == 4403
+    for _ in range(3):  # nobody needs to be signed in for it: in the audit once
+        assert close_code(follow(web, user, execution.pk, Origin="https://evil.example")) == 4403
     refused = AuditRecord.objects.filter(door="socket").order_by("pk")
     assert list(refused.values_list("actor", "code", "address", "allowed")) == [
         ("user:mallory", "not_found", "127.0.0.1", False),

@@ -40,6 +40,20 @@ def test_a_state_that_was_not_given_out_here_is_refused(provider: ProviderProces
     refused(browser.get("/login/sso/back/?code=x"), 400, "sso_stale")
 
 
+def test_what_anybody_can_send_fills_no_audit_and_people_of_the_provider_are_told_apart(
+    provider: ProviderProcess,
+) -> None:
+    for _ in range(5):
+        refused(Client().get("/login/sso/back/?error=access_denied"), 403, "sso_denied")
+    assert AuditRecord.objects.count() == 1
+    for person in ("r-20", "r-21", "r-21"):
+        sign_in(Client(), person)
+    User.objects.update(is_active=False)
+    for person in ("r-20", "r-21", "r-21"):
+        assert sign_in(Client(), person).status_code == 403
+    assert AuditRecord.objects.filter(code="sso_closed").count() == 2
+
+
 def test_an_answer_counts_once(provider: ProviderProcess) -> None:
     browser = Client()
     location = way_back(browser, "r-2")
