@@ -1,8 +1,9 @@
 """Telling those who may approve, by e-mail, that something waits for them.
 
 Every row of PendingApproval says when its notice is due: it is written with the wait itself, so a submit neither waits
-for a mail server nor fails with one, and no crash forgets a notice. A worker takes what is due by moving the time on,
-sends, and then says that it was sent: should it die in between, the notice is sent again. At least once, then.
+for a mail server nor fails with one, and no crash forgets a notice. A worker takes what is due, one after the other, by
+moving the time on, sends, and then says that it was sent: should it die in between, the notice is sent again. At least
+once, then; and while it lives once, because it moves the time on again before each message.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from smtplib import SMTPException
 
 from django.conf import settings
 from django.core import mail
 from django.core.mail.backends.base import BaseEmailBackend
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
+from django.db.models import F, QuerySet
+from django.db.models.functions import Greatest, Now
 
 from executions.approval_asks import Ask, asks_of
 from executions.models import Execution, PendingApproval
@@ -27,20 +31,22 @@ from safety.models import User
 log = logging.getLogger(__name__)
 
 AT_ONCE = 20  # waits of one round
-MOST_TRIES = 8  # the pauses between them double from a minute; what waits is on the page in any case
+MOST_TRIES = 8  # the pauses between them grow from two minutes to two hours; what waits is on the page in any case
 MOST_NAMED = 10
 
-# Rows that another worker takes in this moment are skipped; one that is taken is due again, later, until it was sent.
+# One that another worker takes in this moment is skipped; one that is taken is due again, later, until it was sent.
 TAKE = """
 UPDATE executions_pendingapproval
    SET notice_tries = notice_tries + 1,
        notice_due_at = statement_timestamp() + interval '1 minute' * power(2, notice_tries)
- WHERE execution_id IN (
+ WHERE execution_id = (
        SELECT p.execution_id FROM executions_pendingapproval p
         WHERE p.notice_due_at <= statement_timestamp()
-        ORDER BY p.notice_due_at LIMIT %s FOR UPDATE SKIP LOCKED)
-RETURNING execution_id
+        ORDER BY p.notice_due_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+RETURNING execution_id, asked_at, notice_tries
 """
+# Longer than to connect, or one message, takes at a server that answers each word only just before EMAIL_TIMEOUT.
+HOLD = timedelta(minutes=2)
 DUE = "SELECT EXISTS (SELECT FROM executions_pendingapproval WHERE notice_due_at <= statement_timestamp())"
 
 
@@ -50,6 +56,27 @@ class Sent:
 
     count: int = 0
     error: str = ""
+
+    def note(self, error: Exception) -> None:
+        self.error = f"{type(error).__name__}: {masking.mask_text(str(error))}"[:1000]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One notice that is this worker's to send, until it is due again."""
+
+    execution_id: int
+    asked_at: datetime
+    tries: int
+
+    @property
+    def row(self) -> QuerySet[PendingApproval]:
+        """Of this very wait and try: it may have been decided meanwhile, and wait before another step by now."""
+        return PendingApproval.objects.filter(pk=self.execution_id, asked_at=self.asked_at, notice_tries=self.tries)
+
+    def hold(self) -> bool:
+        """Keep others from it for one more message; return whether it is still to be sent, and by us."""
+        return self.row.update(notice_due_at=Greatest(F("notice_due_at"), Now() + HOLD)) == 1
 
 
 class NoticeSender:
@@ -81,22 +108,42 @@ def _send_in_thread() -> None:
 
 def send_due() -> int:
     """Send what is due; return how many messages went out."""
-    with connection.cursor() as cursor:
-        cursor.execute(TAKE, [AT_ONCE])
-        taken = [execution_id for (execution_id,) in cursor.fetchall()]
-    rows = Execution.objects.filter(
-        pk__in=taken, status=ExecutionStatus.PENDING_APPROVAL, pending_approval__isnull=False
-    ).select_related("actor", "plan", "pending_approval")
     total = 0
-    for ask in asks_of(list(rows)):
-        sent = _send(ask)
-        total += sent.count
-        pending = ask.execution.pending_approval
-        over = sent.count > 0 or not sent.error or pending.notice_tries >= MOST_TRIES
-        # Only of this very wait: it may have been decided meanwhile, and wait before another step by now.
-        changes = {"notice_error": sent.error, **({"notice_due_at": None} if over else {})}
-        PendingApproval.objects.filter(pk=pending.pk, asked_at=pending.asked_at).update(**changes)
+    for _ in range(AT_ONCE):
+        taken = _take()
+        if taken is None:
+            break
+        total += _send_taken(taken)
     return total
+
+
+def _take() -> Taken | None:
+    with connection.cursor() as cursor:
+        cursor.execute(TAKE)
+        row = cursor.fetchone()
+    return Taken(*row) if row else None
+
+
+def _send_taken(taken: Taken) -> int:
+    """Send one notice and write what became of it; return how many messages went out.
+
+    A fault in it is written like one of the mail server, and counts as a try: it must not stop those behind it.
+    """
+    rows = Execution.objects.filter(
+        pk=taken.execution_id, status=ExecutionStatus.PENDING_APPROVAL, pending_approval__isnull=False
+    ).select_related("actor", "plan", "pending_approval")
+    sent = Sent()
+    try:
+        for ask in asks_of(list(rows)):
+            _send(ask, taken, sent)
+    except (OperationalError, InterfaceError):
+        raise  # the database's: it is due again by itself
+    except Exception as error:
+        log.exception("The notice of execution %s could not be sent.", taken.execution_id)
+        sent.note(error)
+    over = sent.count > 0 or not sent.error or taken.tries >= MOST_TRIES
+    taken.row.update(notice_error=sent.error, **({"notice_due_at": None} if over else {}))
+    return sent.count
 
 
 def recipients_of(ask: Ask) -> list[User]:
@@ -113,28 +160,28 @@ def recipients_of(ask: Ask) -> list[User]:
     ]
 
 
-def _send(ask: Ask) -> Sent:
+def _send(ask: Ask, taken: Taken, sent: Sent) -> None:
     """Send one message to each, so that nobody reads who else was told, and one bad address harms no other."""
-    sent = Sent()
     people = recipients_of(ask)
-    if not people:
-        return sent
+    if not people or not taken.hold():
+        return
     subject, body = _subject(ask), _body(ask)
     server: BaseEmailBackend = mail.get_connection()
     try:
         server.open()
         for user in people:
+            if not taken.hold():
+                break
             message = mail.EmailMessage(subject, body, settings.DEFAULT_FROM_EMAIL, [user.email], connection=server)
             try:
                 sent.count += message.send()
             except (SMTPException, ValueError) as error:
-                sent.error = f"{type(error).__name__}: {masking.mask_text(str(error))}"[:1000]
+                sent.note(error)
     except (SMTPException, OSError) as error:
-        sent.error = f"{type(error).__name__}: {masking.mask_text(str(error))}"[:1000]
+        sent.note(error)
         log.warning("The mail server %s:%s does not take notices: %s", settings.EMAIL_HOST, settings.EMAIL_PORT, error)
     finally:
         server.close()
-    return sent
 
 
 def _subject(ask: Ask) -> str:
