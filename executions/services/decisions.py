@@ -7,11 +7,12 @@ two writes leaves none of them.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
 from django.db.models import Exists, OuterRef
 from django.db.models.functions import Now
 
@@ -23,16 +24,20 @@ from executions.services.stop import RETRY_SECONDS, TRIES, WITHDRAWN, refuse_fin
 from executions.states import FINAL_STEP, ExecutionStatus, StepStatus
 from executions.target_changes import PlanOfTenant, changes_of
 from queueing import queue
+from queueing.dead_letters import lock_open
 from safety import audit, rbac
 from safety.approvals import approvals_needed
 from safety.masking import mask_text
 from safety.models import User
+
+log = logging.getLogger(__name__)
 
 E = ExecutionStatus
 S = StepStatus
 
 WHOLE_PLAN = ""  # stands where otherwise a step's id does
 MOST_NAMED = 5
+NOT_IN_TIME = "Nobody approved it in time."
 
 
 def approve(execution_id: int, *, by: User, comment: str = "", step: str | None = None) -> str:
@@ -102,20 +107,41 @@ def withdraw_approval(execution_id: int, *, by: User, reason: str, step: str | N
 
 
 def expire_overdue(limit: int = 100) -> int:
-    """Expire executions whose approval did not come in time. Return how many."""
+    """Expire executions whose approval did not come in time, the longest overdue first. Return how many."""
     overdue = Execution.objects.filter(
         pending_approval__isnull=False, status=E.PENDING_APPROVAL, approval_expires_at__lte=Now()
-    ).select_related("pending_approval")
+    ).order_by("approval_expires_at", "pk")
     expired = 0
-    for execution in overdue[:limit]:
-        reason = "Nobody approved it in time."
-        if steps := execution.pending_approval.steps:
-            reason = f"Nobody approved {_named(steps)} in time. {what_was_done(execution)}"
-        with transaction.atomic():
-            if conclude(execution.pk, E.PENDING_APPROVAL, E.EXPIRED, actor="system", reason=reason):
-                expired += 1
-                _record(execution, "expire", WHOLE_PLAN, None, reason, steps=steps)
+    for execution_id in list(overdue.values_list("pk", flat=True)[:limit]):
+        try:
+            expired += _expire(execution_id)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:  # a bad one must not keep those behind it from their end
+            log.exception("Execution %s could not be expired.", execution_id)
     return expired
+
+
+@transaction.atomic
+def _expire(execution_id: int) -> bool:
+    """Expire one that was overdue when it was looked for; return whether it still was.
+
+    Who decides on it holds its row, and is not waited for: the thread that claims asks this. Its time is compared again
+    under the lock, not only its status: it may have been approved, have run, and wait again, before another step.
+    """
+    execution = (
+        Execution.objects.select_for_update(no_key=True, skip_locked=True)
+        .filter(pk=execution_id, status=E.PENDING_APPROVAL, approval_expires_at__lte=Now())
+        .first()
+    )
+    if execution is None:
+        return False
+    steps = steps_asked_for(execution)
+    reason = f"Nobody approved {_named(steps)} in time. {what_was_done(execution)}" if steps else NOT_IN_TIME
+    if not conclude(execution_id, E.PENDING_APPROVAL, E.EXPIRED, actor="system", reason=reason):
+        return False
+    _record(execution, "expire", WHOLE_PLAN, None, reason, steps=steps)
+    return True
 
 
 def steps_asked_for(execution: Execution) -> list[str]:
@@ -297,6 +323,8 @@ def _try_to_withdraw(execution_id: int, by: User, reason: str, step: str | None)
     status: str | None = execution.status
     if execution.status in (E.QUEUED, E.RUNNING):
         status = try_to_cancel(execution, by.actor, reason, why=WITHDRAWN, said=said)
+    elif not _stays(execution):
+        return None
     elif execution.status == E.PENDING_APPROVAL:
         status = _withdraw_while_it_waits(execution, by, reason, said, chosen.values())
     if status is None:
@@ -312,12 +340,21 @@ def _try_to_withdraw(execution_id: int, by: User, reason: str, step: str | None)
     return status
 
 
+def _stays(execution: Execution) -> bool:
+    """Lock an execution that no worker runs, to the end of the transaction; return whether it is as it was read.
+
+    One that needs attention may be put back into the queue in this moment: unless that is waited for, a worker could
+    take it while the approvals still stand, and nobody would tell it to stop. First its entry in the DLQ, as there.
+    """
+    if execution.status == E.NEEDS_ATTENTION:
+        lock_open(execution.pk)
+    return Execution.objects.select_for_update().filter(pk=execution.pk, status=execution.status).exists()
+
+
 def _withdraw_while_it_waits(
     execution: Execution, by: User, reason: str, said: str, steps: Collection[str]
 ) -> str | None:
-    locked = Execution.objects.select_for_update().filter(pk=execution.pk, status=E.PENDING_APPROVAL).exists()
-    if not locked:
-        return None
+    """Withdraw from one whose row is locked."""
     if WHOLE_PLAN not in steps or not steps_asked_for(execution):
         return E.PENDING_APPROVAL  # nothing of what it was for has begun: somebody else may approve it
     done = what_was_done(execution)

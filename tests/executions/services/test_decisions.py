@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import pytest
+from django.db import connection, transaction
 from django.utils import timezone
 from guardian.shortcuts import assign_perm
 
@@ -152,6 +154,52 @@ def test_without_an_approval_in_time_it_expires(waiting: int, alice: User, appro
     assert steps_of(waiting) == {"a": "skipped"}
     assert Event.objects.filter(execution_id=waiting).order_by("-seq")[0].actor == "system"
     assert_told_in_order(waiting)
+
+
+def test_what_waits_anew_since_it_was_seen_as_overdue_does_not_expire(waiting: int) -> None:
+    """Between the look and the lock it was approved, ran, and waits before its next step, with a new time."""
+    Execution.objects.filter(pk=waiting).update(approval_expires_at=timezone.now() - timedelta(seconds=1))
+    seen: list[str] = []
+
+    def wait_anew(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+        answer = execute(sql, *rest)
+        seen.append(sql)
+        if len(seen) == 1:
+            Execution.objects.filter(pk=waiting).update(approval_expires_at=timezone.now() + timedelta(hours=1))
+        return answer
+
+    with connection.execute_wrapper(wait_anew):
+        assert expire_overdue() == 0
+    assert "approval_expires_at" in seen[0]
+    assert status_of(waiting) == "pending_approval"
+
+
+@several
+def test_what_somebody_decides_on_is_not_waited_for(waiting: int, alice: User) -> None:
+    other = ask_new(alice, "prod1")
+    for hours, one in ((2, waiting), (1, other)):
+        Execution.objects.filter(pk=one).update(approval_expires_at=timezone.now() - timedelta(hours=hours))
+
+    def expire() -> int:
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '1s'")
+        return expire_overdue()
+
+    with transaction.atomic():
+        Execution.objects.select_for_update().get(pk=waiting)
+        assert together(expire) == [1]
+    assert [status_of(waiting), status_of(other)] == ["pending_approval", "expired"]
+    assert together(expire) == [1]
+
+
+def test_one_that_cannot_be_expired_keeps_none_behind_it_from_their_end(waiting: int, alice: User) -> None:
+    other = ask_new(alice, "prod1")
+    for hours, one in ((2, waiting), (1, other)):
+        Execution.objects.filter(pk=one).update(approval_expires_at=timezone.now() - timedelta(hours=hours))
+    last = Execution.objects.values_list("last_seq", flat=True).get(pk=waiting)
+    Event.objects.create(execution_id=waiting, seq=last + 1, kind="approval.given", actor="system")
+    assert expire_overdue() == 1
+    assert [status_of(waiting), status_of(other)] == ["pending_approval", "expired"]
 
 
 @several

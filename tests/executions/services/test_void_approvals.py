@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
+from django.db import connection, transaction
 
 from executions.models import Approval, Asset, AssetGroup, Execution, StepTarget
 from executions.services import Refused, approve, reject, requeue_dead_letters, resolve, withdraw_approval
@@ -26,6 +28,7 @@ from tests.executions.services.requests import (
     steps_of,
     together,
 )
+from tests.installations import wait_until
 from tests.queueing.lines import several
 
 pytestmark = [pytest.mark.django_db]
@@ -236,6 +239,35 @@ def test_of_two_withdrawals_of_one_approval_at_once_one_counts(alice: User, appr
             "nothing_to_withdraw", "nothing_to_withdraw", "pending_approval",
         ]  # fmt: skip
         assert kinds(one).count("approval.withdrawn") == 1
+
+
+@several
+def test_a_withdrawal_waits_for_whoever_puts_it_back_into_the_queue(
+    alice: User, approver: User, worker: FakeWorker
+) -> None:
+    """Else it would find nothing to stop, and a worker would take it with the approval that still stood."""
+    make_asset("prod1")
+    one = ask(alice, change("x", "prod1")).execution_id
+    approve(one, by=approver)
+    lease = worker.claim()[one]
+    worker.start(lease)
+    worker.lose_track(lease, "a")
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            assert resolve(one, by=alice, step="a", outcome="run_again", reason="nothing was done") == "queued"
+            withdrawal = pool.submit(together, partial(withdraw_approval, one, by=approver, reason="wrong window"))
+            wait_until(somebody_waits_for_a_lock, what="the withdrawal to come to it")
+        assert withdrawal.result(timeout=20) == ["cancelled"]
+    execution = Execution.objects.get(pk=one)
+    assert (execution.status, execution.error_code) == ("cancelled", "approval_withdrawn")
+    assert_out_of_the_queue(one)
+    assert_told_in_order(one)
+
+
+def somebody_waits_for_a_lock() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+        return bool(cursor.fetchone()[0])
 
 
 # --- a step that is to run once more
