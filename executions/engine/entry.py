@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import psycopg
 from django.conf import settings
-from django.db import DatabaseError, DataError, IntegrityError
+from django.db import DatabaseError, DataError, IntegrityError, connection
 
 from executions.connectors.registry import CAPABILITIES, configure_connectors, worker_warden
 from executions.connectors.warden import WardenLost
@@ -98,11 +98,24 @@ class Engine:
         return begun
 
     def upkeep(self) -> None:
-        ask_django(expire_overdue)
-        ask_django(work_at_batches)
-        ask_django(audit.seal)
-        ask_django(self._notices.nudge)
-        ask_django(masking_rules.refresh)
+        """Do all that is to be done now and then, each for itself: a fault in one keeps no other from being done.
+
+        Raises OperationalError when the database cannot be reached: the rest would only wait for it, too.
+        """
+        duties: dict[str, Callable[[], object]] = {
+            "Overdue approvals could not be expired.": expire_overdue,
+            "Batches of the DLQ could not be worked at.": work_at_batches,
+            "The audit could not be sealed.": audit.seal,
+            "Notices could not be looked for.": self._notices.nudge,
+            "The rules of masking could not be refreshed.": masking_rules.refresh,
+        }
+        for failed, duty in duties.items():
+            try:
+                ask_django(duty)
+            except Exception:
+                if connection.connection is None:
+                    raise
+                log.exception(failed)
 
     def stop(self, execution_id: int, reason: str, detail: str) -> None:
         run = self._runs.get(execution_id)

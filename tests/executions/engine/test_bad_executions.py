@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.db import connection
 from django.db.models.functions import Now
 
 from executions.models import Execution, ExecutionPlan
@@ -75,6 +76,25 @@ def test_upkeep_that_fails_keeps_no_worker_from_its_work(rough: Workers, begin: 
     for number in range(2):
         assert ended(begin(shell("fine", "echo fine", targets=[make_asset(f"host-{number}")]))).status == "succeeded"
     assert_nothing_left_behind()
+
+
+def test_a_fault_in_one_duty_of_upkeep_keeps_no_other_from_being_done(workers: Workers, begin: Begin) -> None:
+    """The batches of the DLQ cannot be worked at; what comes after them is: the audit is sealed all the same."""
+    begin(shell("a", "true", requires_approval=True))
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE queueing_deadletterbatch RENAME TO away")
+        try:
+            cursor.execute("SELECT count(*) FROM safety_auditoutbox")
+            assert cursor.fetchone()[0] > 0
+            workers.start(WORKER_PROCESSES="1")
+
+            def is_sealed() -> bool:
+                cursor.execute("SELECT count(*) FROM safety_auditoutbox")
+                return bool(cursor.fetchone()[0] == 0)
+
+            wait_until(is_sealed, seconds=20, what="the sealing of the audit")
+        finally:
+            cursor.execute("ALTER TABLE away RENAME TO queueing_deadletterbatch")
 
 
 def test_an_approval_that_somebody_sits_on_keeps_no_worker_from_its_work(workers: Workers, begin: Begin) -> None:
