@@ -54,17 +54,18 @@ _NOTE_USE = """
 UPDATE safety_apitoken SET last_used_at = statement_timestamp()
  WHERE id = %s AND (last_used_at IS NULL OR last_used_at < statement_timestamp() - %s::interval)
 """
-# A token that was stolen may have made others before it was revoked: they go with it.
-_REVOKE = """
+# Held until the token that it makes is there: who revokes the maker waits for it, and then sees what it made.
+_HOLD_MAKER = "SELECT 1 FROM safety_apitoken WHERE id = %s AND revoked_at IS NULL FOR SHARE"
+# A token that was stolen may have made others before it was revoked: they go with it. The order is the same for all.
+_LOCK_LINE = """
 WITH RECURSIVE line AS (
-    SELECT id FROM safety_apitoken WHERE id = %s
+    SELECT id FROM safety_apitoken WHERE id = ANY(%s)
     UNION
     SELECT made.id FROM safety_apitoken made JOIN line ON made.maker_id = line.id
 )
-UPDATE safety_apitoken SET revoked_at = statement_timestamp()
- WHERE id IN (SELECT id FROM line) AND revoked_at IS NULL
-RETURNING id
+SELECT id FROM safety_apitoken WHERE id IN (SELECT id FROM line) AND revoked_at IS NULL ORDER BY id FOR UPDATE
 """
+_REVOKE = "UPDATE safety_apitoken SET revoked_at = statement_timestamp() WHERE id = ANY(%s) AND revoked_at IS NULL"
 
 
 class UnknownRole(ValueError):
@@ -174,6 +175,10 @@ class TooMuchForItsMaker(ValueError):
         self.scopes = scopes
 
 
+class MakerRevoked(ValueError):
+    """The token that asks for another one was revoked meanwhile."""
+
+
 def make_token(
     user: User,
     *,
@@ -186,7 +191,7 @@ def make_token(
     """Make a bearer token for `user`. Only a hash of its value is kept: it cannot be shown again.
 
     One that another token makes has no scope that its maker lacks, and ends no later than its maker does.
-    Raises ValueError when `expires_in` is not in the future, UnknownScope, TooMuchForItsMaker.
+    Raises ValueError when `expires_in` is not in the future, UnknownScope, TooMuchForItsMaker, MakerRevoked.
     """
     if expires_in <= timedelta(0):
         raise ValueError("A token must be valid for some time: give a longer time.")
@@ -198,6 +203,8 @@ def make_token(
         ends = Least(ends, Value(maker.expires_at))
     value = TOKEN_PREFIX + secrets.token_urlsafe(32)
     with transaction.atomic():
+        if maker is not None:
+            _hold_maker(maker)
         made = ApiToken.objects.create(
             user=user,
             label=label,
@@ -212,6 +219,13 @@ def make_token(
             object_name=f"{label} of {user.username}".strip(), data={"scopes": wanted, "until": made.expires_at},
         )  # fmt: skip
     return Issued(made, value)
+
+
+def _hold_maker(maker: Bearer) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(_HOLD_MAKER, [maker.token_id])
+        if cursor.fetchone() is None:
+            raise MakerRevoked("The token that asks was revoked: it makes no other one.")
 
 
 def issue_token(user: User, label: str = "", expires_in: timedelta = TOKEN_LIFETIME) -> str:
@@ -255,21 +269,36 @@ def good_tokens(values: Collection[str], *, scope: str) -> set[str]:
 def revoke_token(token_id: int, *, by: User | None = None) -> bool:
     """End a token at once, with all that it made; return False when there is none, or it was revoked before."""
     with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute(_REVOKE, [token_id])
-            revoked = [pk for (pk,) in cursor.fetchall()]
+        revoked = _revoke_lines([token_id])
         _record_revoked(revoked, by)
     return token_id in revoked
 
 
 def revoke_tokens_of(user: User, *, by: User | None = None) -> int:
-    """End every token of `user` at once; return how many there were."""
+    """End every token of `user` at once, with all that they made; return how many there were."""
     with transaction.atomic():
-        live = ApiToken.objects.select_for_update().filter(user=user, revoked_at=None).order_by("pk")
-        revoked = list(live.values_list("pk", flat=True))
-        ApiToken.objects.filter(pk__in=revoked).update(revoked_at=Now())
+        revoked = _revoke_lines(list(ApiToken.objects.filter(user=user).values_list("pk", flat=True)))
         _record_revoked(revoked, by)
     return len(revoked)
+
+
+def _revoke_lines(roots: list[int]) -> list[int]:
+    """Revoke these and all that was made with them, in the caller's transaction; return those that were not yet.
+
+    A token of the line may be making another one right now. It holds itself FOR SHARE until that is committed, so the
+    lock here waits for it; but the statement that waited saw the table as it was before. So look again, each time with
+    a new snapshot, until nothing is left: by then every token of the line is locked and revoked, and a maker that comes
+    later finds no row.
+    """
+    revoked: list[int] = []
+    with connection.cursor() as cursor:
+        while True:
+            cursor.execute(_LOCK_LINE, [roots])
+            found = [pk for (pk,) in cursor.fetchall()]
+            if not found:
+                return revoked
+            cursor.execute(_REVOKE, [found])
+            revoked += found
 
 
 def _record_revoked(token_ids: Collection[int], by: User | None) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from django.db.models import QuerySet
 from django.http import HttpResponse
 from pydantic import BaseModel, ConfigDict, Field
+from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from executions.api import cursors
@@ -125,6 +126,8 @@ class TokensView(ApiView):
                 maker=maker,
                 by=caller(request),
             )
+        except accounts.MakerRevoked:  # after it was looked at, and before it had made the other one
+            raise AuthenticationFailed("The token was revoked.", code="invalid_token") from None
         except accounts.TooMuchForItsMaker as refused:
             assert maker is not None
             require_scope(maker, refused.scopes)
