@@ -19,7 +19,7 @@ from safety import rbac
 from safety.admin_access import TenantAdmin, roles_for, status_chip, user_of
 from safety.models import AuditRecord, Secret, SecretRule
 from safety.secrets import check_path
-from safety.secrets.keeping import check_value, remove_secret, store_secret
+from safety.secrets.keeping import check_value, remove_row, store_secret
 
 MOST_USES = 50
 
@@ -145,7 +145,7 @@ class SecretAdmin(OfTheEmbeddedStore):
         """Storing and removing are on record already, by path; the form adds nothing to that."""
 
     def delete_model(self, request: HttpRequest, obj: Secret) -> None:
-        remove_secret(user_of(request).tenant, obj.path, by=user_of(request))
+        remove_row(user_of(request).tenant, obj.path, by=user_of(request))
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Secret]) -> None:
         for secret in queryset:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.db import transaction
 
 from safety import audit
 from safety.models import Tenant, User
 from safety.secrets.embedded import EmbeddedStore, Rotation
 from safety.secrets.paths import check_path
-from safety.secrets.stores import LARGEST_BYTES, configured_store
+from safety.secrets.stores import LARGEST_BYTES, SecretStore, configured_store
 
 
 def store_secret(tenant: Tenant, path: str, value: str, *, by: User | None) -> str:
@@ -18,19 +19,32 @@ def store_secret(tenant: Tenant, path: str, value: str, *, by: User | None) -> s
     """
     check_path(path)
     check_value(value)
+    store = configured_store()
     with transaction.atomic():
-        version = configured_store().write(tenant, path, value)
-        _note("secret.set", tenant, path, by, {"version": version})
+        version = store.write(tenant, path, value)
+        _note("secret.set", store, tenant, path, by, {"version": version})
     return version
 
 
 def remove_secret(tenant: Tenant, path: str, *, by: User | None) -> bool:
     """Remove a secret; return whether there was one. Raises ValueError and SecretUnavailable."""
     check_path(path)
+    return _remove(configured_store(), tenant, path, by)
+
+
+def remove_row(tenant: Tenant, path: str, *, by: User) -> bool:
+    """Remove a row of the embedded store, whichever store is configured; return whether there was one.
+
+    Rows are left over from before another store was chosen. What that one has at the same path is in use, and stays.
+    """
+    return _remove(EmbeddedStore(settings.FIELD_ENCRYPTION_KEYS), tenant, path, by)
+
+
+def _remove(store: SecretStore, tenant: Tenant, path: str, by: User | None) -> bool:
     with transaction.atomic():
-        removed = configured_store().delete(tenant, path)
+        removed = store.delete(tenant, path)
         if removed:
-            _note("secret.delete", tenant, path, by, {})
+            _note("secret.delete", store, tenant, path, by, {})
     return removed
 
 
@@ -43,10 +57,10 @@ def rotate_keys(store: EmbeddedStore, *, by: User | None, dry_run: bool = False)
     return rotation
 
 
-def _note(action: str, tenant: Tenant, path: str, by: User | None, data: dict[str, str]) -> None:
+def _note(action: str, store: SecretStore, tenant: Tenant, path: str, by: User | None, data: dict[str, str]) -> None:
     """Within the transaction of the embedded store; an external one has done it by then, so that can be without its
     record when the database is lost in between."""
-    data = {**data, "store": configured_store().name}
+    data = {**data, "store": store.name}
     audit.record(action, by=by, tenant_id=tenant.pk, object_type="secret", object_id=path, object_name=path, data=data)
 
 

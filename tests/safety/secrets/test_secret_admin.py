@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,11 +10,13 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group
 from django.test import Client
 
+from opsconductor.secret_store import VaultSettings
 from safety import audit
 from safety.accounts import set_roles
 from safety.models import AuditRecord, Secret, SecretRule, Tenant, User
 from safety.secrets import SecretUnavailable, configured_store
 from safety.secrets.keeping import store_secret
+from tests.safety.secrets.vault_server import ROLE_ID, SECRET_ID, VaultServer
 
 VALUE = "sw0rdfish-of-the-admin"
 
@@ -153,3 +156,46 @@ def test_with_another_store_the_page_says_so_and_stores_nothing(ada: Client, set
     assert "kept by <b>vault</b>" in page(ada)
     assert ada.post("/admin/safety/secret/add/", {"path": "db", "value": VALUE}).status_code == 403
     assert not Secret.objects.exists()
+
+
+@pytest.fixture
+def moved_to_vault(ada: Client, settings: Any) -> Iterator[VaultServer]:
+    """Two secrets that were stored in rows, and then in Vault under the same paths."""
+    tenant = Tenant.objects.get(name="default")
+    for path in ("db/orders", "db/other"):
+        store_secret(tenant, path, "of before", by=None)
+    server = VaultServer()
+    settings.SECRETS_BACKEND = "vault"
+    settings.VAULT = VaultSettings(server.address, "secret", "", "", role=ROLE_ID, secret_id=SECRET_ID)
+    configured_store.cache_clear()
+    for path in ("db/orders", "db/other"):
+        store_secret(tenant, path, VALUE, by=None)
+    yield server
+    server.close()
+    configured_store.cache_clear()
+
+
+def remove_in_admin(ada: Client, how: str) -> int:
+    if how == "page":
+        return ada.post(
+            f"/admin/safety/secret/{Secret.objects.get(path='db/orders').pk}/delete/", {"post": "yes"}
+        ).status_code
+    chosen = {"action": "delete_selected", "_selected_action": [row.pk for row in Secret.objects.all()], "post": "yes"}
+    return ada.post("/admin/safety/secret/", chosen).status_code
+
+
+@pytest.mark.parametrize(("how", "removed"), [("page", ["db/orders"]), ("action", ["db/orders", "db/other"])])
+@pytest.mark.parametrize("reachable", [True, False])
+def test_removing_a_row_of_before_leaves_the_secret_that_is_in_use(
+    ada: Client, moved_to_vault: VaultServer, how: str, removed: list[str], reachable: bool
+) -> None:
+    if not reachable:
+        moved_to_vault.close()
+    assert remove_in_admin(ada, how) == 302
+    assert not Secret.objects.filter(path__in=removed).exists()
+    if reachable:
+        assert (stored("db/orders"), stored("db/other")) == (VALUE, VALUE)
+    records = AuditRecord.objects.filter(action="secret.delete").order_by("object_id")
+    assert [(row.object_id, row.actor, row.data["store"]) for row in records] == [
+        (path, "user:ada", "embedded") for path in removed
+    ]
