@@ -1,14 +1,12 @@
 """Asking the provider: discovery, keys, the code for an ID token, and whether that token is to be believed.
 
-The protocol is Authlib's, the signatures are joserfc's. Discovery and keys are kept for an hour, and asked for again
-when a token names a key that is not among them: keys rotate.
+The protocol is Authlib's, the signatures are joserfc's. Discovery and keys are kept for an hour, and keys asked
+for again when a token names one that is not among them: they rotate.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,10 +22,10 @@ from joserfc.jwk import JWKRegistry, KeySet
 
 from safety.sso.configuration import Provider
 from safety.sso.faults import SsoFault
+from safety.sso.remembered import Remembered
 
 logger = logging.getLogger(__name__)
 
-KEPT_SECONDS = 3600.0
 TIMEOUT_SECONDS = 10.0
 CLOCK_SKEW_SECONDS = 60
 LONGEST_ANSWER = 1024 * 1024
@@ -51,10 +49,9 @@ class Client:
 
     def __init__(self, provider: Provider) -> None:
         self.provider = provider
-        self._lock = threading.Lock()
-        self._metadata: dict[str, Any] | None = None
-        self._keys: KeySet | None = None
-        self._until = 0.0
+        self._metadata = Remembered("discovery", self._ask_discovery, while_away=True)
+        # A key that the provider no longer vouches for is worth nothing, whether or not it can say so.
+        self._keys = Remembered("its keys", self._ask_keys, while_away=False)
 
     def begin(self, redirect_uri: str) -> Begun:
         """Return where the browser is to go. Raises SsoFault(sso_unreachable)."""
@@ -125,32 +122,23 @@ class Client:
 
     def _discovered(self) -> dict[str, Any]:
         """What the provider says of itself, at most an hour old. While it is away, what it said last."""
-        with self._lock:
-            if self._metadata is not None and time.monotonic() < self._until:
-                return self._metadata
-            try:
-                found = _get(f"{self.provider.issuer.rstrip('/')}/.well-known/openid-configuration")
-            except (requests.RequestException, ValueError) as fault:
-                if self._metadata is None:
-                    raise _unreachable("discovery", fault) from None
-                logger.warning("Discovery of the provider failed, going on with what it said before: %s", fault)
-                return self._metadata
-            if found.get("issuer") != self.provider.issuer:
-                raise SsoFault("sso_unreachable", f"Discovery is of {found.get('issuer')!r}, not of OIDC_ISSUER.")
-            self._metadata, self._keys = found, None
-            self._until = time.monotonic() + KEPT_SECONDS
-            return found
+        return self._metadata.get()
 
-    def _key_set(self, *, anew: bool = False) -> KeySet:
-        uri = self._endpoint("jwks_uri")
-        with self._lock:
-            if self._keys is None or anew:
-                try:
-                    listed = _get(uri).get("keys")
-                except (requests.RequestException, ValueError) as fault:
-                    raise _unreachable("the keys", fault) from None
-                self._keys = KeySet([key for one in listed or [] if (key := _key(one)) is not None])
-            return self._keys
+    def _ask_discovery(self) -> dict[str, Any]:
+        try:
+            found = _get(f"{self.provider.issuer.rstrip('/')}/.well-known/openid-configuration")
+        except (requests.RequestException, ValueError) as fault:
+            raise _unreachable("discovery", fault) from None
+        if found.get("issuer") != self.provider.issuer:
+            raise SsoFault("sso_unreachable", f"Discovery is of {found.get('issuer')!r}, not of OIDC_ISSUER.")
+        return found
+
+    def _ask_keys(self) -> KeySet:
+        try:
+            listed = _get(self._endpoint("jwks_uri")).get("keys")
+        except (requests.RequestException, ValueError) as fault:
+            raise _unreachable("the keys", fault) from None
+        return KeySet([key for one in listed or [] if (key := _key(one)) is not None])
 
     def _checked(self, token: str, nonce: str) -> dict[str, Any]:
         """Return the claims of an ID token that the provider signed, for us, now, and for this sign-in."""
@@ -158,9 +146,9 @@ class Client:
         algorithms = [name for name in ALGORITHMS if name in offered]
         try:
             try:
-                read = jwt.decode(token, self._key_set(), algorithms=algorithms)
+                read = jwt.decode(token, self._keys.get(), algorithms=algorithms)
             except (InvalidKeyIdError, BadSignatureError):  # rotated, perhaps under the same name
-                read = jwt.decode(token, self._key_set(anew=True), algorithms=algorithms)
+                read = jwt.decode(token, self._keys.get(anew=True), algorithms=algorithms)
             claims = read.claims
             jwt.JWTClaimsRegistry(
                 now=_database_time(),
