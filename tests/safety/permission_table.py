@@ -26,13 +26,14 @@ TABLE = """
 = login login login login login login login 200   200   200   200   200   200   200
 GET admin/search/
 GET admin/
-GET admin/password_change/
 GET admin/password_change/done/
 GET admin/jsi18n/
 
 # Addresses of the admin that only lead on
 = login login login login login login login none  none  none  none  none  none  none
 POST admin/
+GET admin/password_change/
+POST admin/password_change/
 GET admin/safety/user/<path:object_id>/
 GET admin/auth/group/<path:object_id>/
 GET admin/safety/apitoken/<path:object_id>/
@@ -73,10 +74,6 @@ POST admin/login/
 GET
 POST
 POST login/
-
-# One's own password
-= login login login login login login login done  done  done  done  done  done  done
-POST admin/password_change/
 
 # Lists and policies of the admin: whoever has a role, each in its own tenant
 = login login login login login login login 200   200   200   403   200   200   200

@@ -90,6 +90,17 @@ def test_a_new_password_keeps_this_session_and_ends_the_others(browser: Client, 
     assert AuditRecord.objects.filter(action="user.set_password", actor="user:alice").count() == 1
 
 
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_the_admin_has_no_other_way_to_a_new_password(alice: User, method: str) -> None:
+    User.objects.filter(pk=alice.pk).update(is_staff=True)
+    browser = sign_in()
+    fields = {"old_password": OLD, "new_password1": NEW, "new_password2": NEW}
+    answer = getattr(browser, method)("/admin/password_change/", fields)
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/account/password/")
+    alice.refresh_from_db()
+    assert alice.check_password(OLD)
+
+
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
