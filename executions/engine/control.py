@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from executions.connectors.base import Stop
 
@@ -16,7 +17,7 @@ class Control:
     cut_short      something was stopped, or not begun, that would have run otherwise
     """
 
-    __slots__ = ("_news", "_stops", "cut_short", "halted", "shutting_down", "stop_reason")
+    __slots__ = ("_news", "_stops", "_told", "cut_short", "halted", "shutting_down", "stop_reason")
 
     def __init__(self) -> None:
         self.stop_reason: str | None = None
@@ -25,6 +26,7 @@ class Control:
         self.cut_short = False
         self._stops: set[Stop] = set()
         self._news: asyncio.Event | None = None
+        self._told: asyncio.Event | None = None
 
     @property
     def lease_lost(self) -> bool:
@@ -40,6 +42,8 @@ class Control:
         """Stop what runs, begin nothing more. The first reason stays, but a shutdown gives way, a lost lease wins."""
         if self.stop_reason in (None, "shutdown") or reason == "lease_lost":
             self.stop_reason = reason
+        if self._told is not None and not self.somebody_goes_on:
+            self._told.set()
         for stop in self._stops:
             stop.request(reason)
         self.halt()
@@ -65,6 +69,14 @@ class Control:
 
     def end(self, stop: Stop) -> None:
         self._stops.discard(stop)
+
+    async def is_told(self, seconds: float) -> bool:
+        """Wait until somebody has said that what is left shall not be done; return whether that came in this time."""
+        if self.somebody_goes_on:
+            self._told = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._told.wait(), seconds)
+        return not self.somebody_goes_on
 
     async def pause(self, seconds: float) -> bool:
         """Wait before the next attempt; return False when nothing may begin any more."""

@@ -34,6 +34,7 @@ E = ExecutionStatus
 S = StepStatus
 
 MOST_NAMED = 5  # steps, or machines, in one sentence
+WISH_IS_HEARD_SECONDS = 5.0  # it takes a second when its notice was lost
 LEASED = (E.RUNNING, E.CANCELLING, E.QUEUED)  # what an execution may be while a worker has it
 LOST = Verdict(
     S.UNKNOWN,
@@ -285,9 +286,10 @@ class ExecutionRun:
         try:
             await self._ledger.commit(record)
         except Moved:
-            # A cancel came in this moment, so it is not running any more: end it as cancelled.
-            if self.control.somebody_goes_on:
-                self.control.stop_reason = "user"
+            # A wish to stop came in this moment, so it is not running any more: end it as cancelled. Whose wish it was,
+            # somebody's or an approver's, stands with the lease and is about to be heard.
+            if not await self.control.is_told(WISH_IS_HEARD_SECONDS):
+                self.control.stop("user")
             self.state.status = E.CANCELLING
             await self._end()
 

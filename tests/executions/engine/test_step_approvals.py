@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
 from executions.models import Asset, AssetGroup, Event, Execution, PendingApproval, StepTarget
 from executions.services import approve, cancel, reject, retry, withdraw_approval
 from executions.services.decisions import expire_overdue
+from queueing.connections import connect
 from queueing.models import AssetLock, QueueEntry
 from safety.models import TimeoutPolicy, User
 from tests.executions.engine.conftest import (
@@ -304,4 +306,33 @@ def test_a_withdrawn_approval_stops_what_runs(
     target = StepTarget.objects.get(execution_id=running)
     assert (target.status, target.error_code, target.stop_confirmed) == ("cancelled", "approval_withdrawn", True)
     assert "approval.withdrawn" in kinds(running)
+    assert_nothing_left_behind()
+
+
+def test_a_withdrawal_just_before_it_comes_to_wait_ends_it_as_withdrawn(
+    workers: Workers, begin: Begin, people: list[User], tmp_path: Path
+) -> None:
+    """The worker finds that it is to be stopped when it lets go of it, before it hears whose wish that is."""
+    started, go, data = tmp_path / "started", tmp_path / "go", tmp_path / "data"
+    data.write_text("precious")
+    one = begin(shell("before", f"touch {started}; until [ -e {go} ]; do sleep 0.05; done"), remove("wipe", data))
+    approved(one, people)
+    workers.start(WORKER_PROCESSES="1", LEASE_SECONDS="30")
+    wait_until(started.exists, what="the start of the first step")
+    with connect("test") as other, transaction.atomic():
+        assert withdraw_approval(one, by=people[0], reason="wrong window") == "cancelling"
+        go.touch()
+        wait_until(
+            lambda: other.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)").fetchone() == (True,),
+            what="the worker's writing of what became of the first step",
+        )
+        # The notice is lost, as it may be: the worker hears of the wish when it listens again.
+        other.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE application_name = 'opsconductor listener' AND datname = current_database()"
+        )
+    execution = ended(one)
+    assert (execution.status, execution.error_code) == ("cancelled", "approval_withdrawn")
+    assert step_statuses(one) == {"before": "succeeded", "wipe": "skipped"}
+    assert data.exists()
     assert_nothing_left_behind()
