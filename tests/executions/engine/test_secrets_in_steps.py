@@ -16,7 +16,7 @@ import pytest
 from django.contrib.auth.models import Permission
 
 from executions.models import Asset, Event, ExecutionPlan, StepTarget
-from executions.services import Submission, cancel, submit
+from executions.services import Submission, approve, cancel, submit
 from opsconductor.secret_store import VaultSettings
 from safety.accounts import set_roles
 from safety.models import AuditRecord, SecretRule, Tenant, User
@@ -138,6 +138,9 @@ def test_values_reach_commands_and_requests_and_nothing_else_has_them(
         step("prints", "command", {"argv": ["cat"], "stdin": secret("api")}),
         step("shows", "command", {"argv": ["echo", "{{ steps.prints.stdout }}"]}),
     )
+    approve(
+        all_ways, by=User.objects.create_superuser("approver", tenant=tenant)
+    )  # it posts to what no inventory names
     assert ended(all_ways).status == ended(fans_out).status == "succeeded"
     assert ended(carried_on).status == "failed"  # ps would have shown it
     assert "command line" in target_of(carried_on, "shows").error
