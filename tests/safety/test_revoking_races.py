@@ -59,7 +59,7 @@ def waits_or_is_done(future: Future[Any]) -> bool:
     return waiting > 0 or future.done()
 
 
-@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("end", ENDS, ids=["one token", "all of a user"])
 @pytest.mark.parametrize("depth", [0, 2])
 def test_what_is_just_being_made_is_revoked_with_its_maker(
     alice: User, line: list[accounts.Issued], end: End, depth: int
@@ -77,7 +77,7 @@ def test_what_is_just_being_made_is_revoked_with_its_maker(
     assert sorted(map(int, revoked)) == sorted(ApiToken.objects.values_list("pk", flat=True))
 
 
-@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("end", ENDS, ids=["one token", "all of a user"])
 @pytest.mark.parametrize("depth", [0, 2])
 def test_a_token_that_is_just_being_revoked_makes_no_other(
     alice: User, line: list[accounts.Issued], end: End, depth: int
