@@ -10,7 +10,7 @@ from django.core.management import call_command
 from django.db import connection
 from pytest_django.plugin import DjangoDbBlocker
 
-from opsconductor.embedded_postgres.installation import DATABASE, ROLE
+from opsconductor.embedded_postgres.installation import APP_ROLE, DATABASE, ROLE
 from safety.models import Tenant, User
 from tests.hosts.network import PASSWORD, Network, NotPossible
 
@@ -37,9 +37,10 @@ def requester(network: Network, django_db_blocker: DjangoDbBlocker) -> Iterator[
         connection.close()
         settings.update(NAME=DATABASE, USER=ROLE, PASSWORD="", HOST=network.socket_folder, PORT="")
         try:
-            call_command("migrate", verbosity=0)
             with psycopg.connect(host=network.socket_folder, dbname=DATABASE, user=ROLE) as administrator:
+                administrator.execute(f"CREATE ROLE {APP_ROLE} LOGIN")
                 administrator.execute(f"ALTER ROLE {ROLE} PASSWORD '{PASSWORD}'")
+            call_command("migrate", verbosity=0)
             tenant = Tenant.objects.get(name="default")
             yield User.objects.create_superuser("requester", password="not-a-password", tenant=tenant)
         finally:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from opsconductor.database import CLIENT_SIDE, SERVER_SIDE, database_settings
+from opsconductor.database import CLIENT_SIDE, PREPARE_AFTER, SERVER_SIDE, database_settings
 from queueing.connections import parameters
 
 URL = "postgresql://a:b@db.example:6543/ops"
@@ -15,7 +15,7 @@ URL = "postgresql://a:b@db.example:6543/ops"
 def test_a_host_that_is_gone_is_noticed_unless_the_url_says_otherwise(tmp_path: Path) -> None:
     """That it is noticed, tests/hosts shows with real networks."""
     plain = database_settings(URL, tmp_path, pooled=False)["OPTIONS"]
-    assert plain == {**CLIENT_SIDE, "options": SERVER_SIDE}
+    assert plain == {**CLIENT_SIDE, "options": SERVER_SIDE, "prepare_threshold": PREPARE_AFTER}
     chosen = database_settings(f"{URL}?connect_timeout=30&sslmode=require", tmp_path, pooled=False)["OPTIONS"]
     assert chosen == {**plain, "connect_timeout": "30", "sslmode": "require"}
 

@@ -226,7 +226,8 @@ def test_commands_of_a_worker_without_database_end_in_time_though_its_warden_is_
     execution_id = begin(shell("long", f"echo $$ > {started}; sleep 60"))
     wait_until(lambda: started.exists() and started.read_text().strip(), what="the command's start")
     (worker,) = workers.pids()
-    os.kill(keeper_of(worker), signal.SIGSTOP)
+    keeper = keeper_of(worker)
+    os.kill(keeper, signal.SIGSTOP)
     relay.freeze()
     wait_until(lambda: not is_running(int(started.read_text())), seconds=10, what="the end of the command")
     assert not lease_ran_out(execution_id), "the command ended before the lease did"
@@ -234,6 +235,9 @@ def test_commands_of_a_worker_without_database_end_in_time_though_its_warden_is_
     relay.open()
     assert ended(execution_id).status == "needs_attention"
     assert_nothing_left_behind()
+    if is_running(keeper):
+        os.kill(keeper, signal.SIGCONT)
+    wait_until(lambda: not is_running(keeper), what="the end of the warden, whose worker is gone")
 
 
 def test_a_short_outage_harms_nothing(workers: Workers, begin: Begin, relay: Relay, tmp_path: Path) -> None:
