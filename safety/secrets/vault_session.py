@@ -24,6 +24,7 @@ READ_SECONDS = 5.0
 RENEW_AFTER = 2 / 3  # of its life: one attempt may fail, and there is time for another
 SHORTEST_LIFE_SECONDS = 5.0  # what is renewed to less has come to its largest age: sign in anew
 LOOK_AGAIN_SECONDS = 5.0  # after a renewal that failed
+FAILURE_STANDS_SECONDS = 1.0  # no second sign-in before: many secrets are asked for at once, and each try takes seconds
 
 
 class VaultSession:
@@ -37,6 +38,7 @@ class VaultSession:
         self._life_seconds = 0.0  # 0: it never ends
         self._since = 0.0
         self._is_told = False
+        self._failure: tuple[float, SecretUnavailable] | None = None  # of the last sign-in, and until when it stands
         self._keeper: threading.Thread | None = None
 
     def client(self) -> hvac.Client:
@@ -80,6 +82,18 @@ class VaultSession:
         return bool(self._life_seconds) and time.monotonic() >= self._since + self._life_seconds
 
     def _sign_in(self, path: str, client: hvac.Client) -> None:
+        """Sign in, or raise at once what the last try gave when that was a moment ago: whoever waited for the lock
+        meanwhile would only find out the same, one after the other. With the lock held. No sentence names the path."""
+        if self._failure is not None and time.monotonic() < self._failure[0]:
+            trouble = self._failure[1]
+            raise SecretUnavailable(path, trouble.message, trouble.how_to_fix, transient=trouble.transient)
+        try:
+            self._try_to_sign_in(path, client)
+        except SecretUnavailable as trouble:
+            self._failure = time.monotonic() + FAILURE_STANDS_SECONDS, trouble
+            raise
+
+    def _try_to_sign_in(self, path: str, client: hvac.Client) -> None:
         settings = self._settings
         how = "the AppRole (VAULT_ROLE and VAULT_SECRET_ID)" if settings.role else "the token (VAULT_TOKEN)"
         began = time.monotonic()
@@ -91,7 +105,7 @@ class VaultSession:
                 client.token = settings.token
                 answer = client.auth.token.lookup_self()
             self._take(answer, began)
-        except (exceptions.Forbidden, exceptions.InvalidRequest, exceptions.Unauthorized):
+        except (exceptions.Forbidden, exceptions.InvalidPath, exceptions.InvalidRequest, exceptions.Unauthorized):
             raise not_signed_in(path, how) from None
         except exceptions.VaultError as trouble:
             raise of_answer(path, trouble) from None

@@ -113,7 +113,23 @@ def test_a_sealed_vault_is_waited_for_also_at_sign_in(vault: VaultServer) -> Non
     vault.behaviour.sealed = True
     assert trouble_of(store).transient
     vault.behaviour.sealed = False
+    wait_until(lambda: not isinstance(store.read(ACME, ["db/orders"])["db/orders"], SecretUnavailable), what="a value")
     assert value_in(store) == "x"
+
+
+def test_a_sign_in_that_failed_is_not_tried_again_for_each_secret(
+    vault: VaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A try may take seconds, one at a time: two hundred of them would keep the whole worker waiting for minutes."""
+    monkeypatch.setattr(vault_session, "FAILURE_STANDS_SECONDS", 60.0)
+    store = VaultStore(settings_for(vault))
+    vault.behaviour.sealed = True
+    answers = store.read(ACME, [f"many/{number}" for number in range(200)])
+    assert vault.count(LOGIN) == 1
+    for path, answer in answers.items():
+        assert isinstance(answer, SecretUnavailable)
+        assert (answer.path, answer.transient) == (path, True)
+        assert "sealed" in answer.message
 
 
 def test_a_deleted_version_is_told_from_a_path_that_never_was(vault: VaultServer) -> None:
