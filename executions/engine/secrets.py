@@ -66,7 +66,8 @@ class SecretDesk:
             self._readers -= {asyncio.current_task()}
 
     def _next_batch(self) -> list[tuple[Wanted, asyncio.Future[Answers]]]:
-        batch, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
+        waiting = [wish for wish in self._waiting if not wish[1].done()]  # who gave up has no use for it
+        batch, self._waiting = waiting[:MOST_AT_ONCE], waiting[MOST_AT_ONCE:]
         return batch
 
     async def _answer(self, batch: Sequence[tuple[Wanted, asyncio.Future[Answers]]]) -> None:
@@ -131,7 +132,7 @@ class RunSecrets:
     It is the same tuple until there are more: the mask of a step that runs compares no more than that.
     """
 
-    __slots__ = ("_desk", "_earlier", "_held", "_learning", "_locks", "_state", "values")
+    __slots__ = ("_desk", "_earlier", "_held", "_learning", "_locks", "_state", "_troubles", "values")
 
     def __init__(self, state: ExecutionState, desk: SecretDesk) -> None:
         self._state = state
@@ -140,6 +141,7 @@ class RunSecrets:
         self._locks: dict[int, asyncio.Lock] = {}
         self._earlier = [step for step in state.steps if _has_begun(step)] if state.names_secrets else []
         self._learning = asyncio.Lock()
+        self._troubles: dict[int, SecretUnavailable] = {}  # what a step waits for to pass
         self.values: tuple[str, ...] = ()
 
     async def invocation_for(
@@ -170,30 +172,39 @@ class RunSecrets:
         """The step is over: nothing of what was read for it is kept."""
         self._held.pop(step.id, None)
         self._locks.pop(step.id, None)
+        self._troubles.pop(step.id, None)
 
     async def _stored_for(
         self, step: StepState, references: frozenset[SecretReference], limit: float, *, again: bool
     ) -> dict[str, StoredSecret]:
+        """Wait no longer than for half a minute or as long as the step may take, whatever the wait is for: another
+        target of the step that asks, the desk, or a store that is down. Raises Refusal."""
         paths = frozenset(reference.path for reference in references)
-        async with self._locks.setdefault(step.id, asyncio.Lock()):
-            held = self._held.get(step.id)
-            if held is None or again or not paths <= held.keys():
-                held = self._held[step.id] = await self._read(step, paths, limit)
-            return held
+        patience = min(limit, PATIENCE_SECONDS)
+        until = asyncio.get_running_loop().time() + patience
+        try:
+            async with asyncio.timeout_at(until), self._locks.setdefault(step.id, asyncio.Lock()):
+                held = self._held.get(step.id)
+                if held is None or again or not paths <= held.keys():
+                    held = self._held[step.id] = await self._read(step, paths, until)
+                return held
+        except TimeoutError:
+            trouble = self._troubles.get(step.id) or _too_slow(min(paths), patience)
+            raise Refusal(trouble.code, str(trouble)) from None
 
-    async def _read(self, step: StepState, paths: frozenset[str], limit: float) -> dict[str, StoredSecret]:
-        """Ask until all are there. A store that is down is asked again for half a minute, but no longer than the step
-        may take. Raises Refusal."""
+    async def _read(self, step: StepState, paths: frozenset[str], until: float) -> dict[str, StoredSecret]:
+        """Ask until all are there; a store that is down is asked again, but not in vain. Raises Refusal."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + min(limit, PATIENCE_SECONDS)
         pause = FIRST_PAUSE_SECONDS
         while True:
             answers = await self._desk.read(self._wanted(step, paths))
             trouble = _gravest(answers)
             if trouble is None:
+                self._troubles.pop(step.id, None)
                 return {path: answer for path, answer in answers.items() if isinstance(answer, StoredSecret)}
             if not trouble.transient or loop.time() + pause > until:
                 raise Refusal(trouble.code, str(trouble), hopeless=not trouble.transient)
+            self._troubles[step.id] = trouble
             await asyncio.sleep(pause * random.uniform(0.7, 1.0))
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
@@ -243,6 +254,15 @@ def _gravest(answers: Answers) -> SecretUnavailable | None:
     """Return a trouble that does not pass before one that does: waiting for the second would be in vain."""
     troubles = [answer for answer in answers.values() if isinstance(answer, SecretUnavailable)]
     return min(troubles, key=lambda trouble: trouble.transient, default=None)
+
+
+def _too_slow(path: str, seconds: float) -> SecretUnavailable:
+    return SecretUnavailable(
+        path,
+        f"The secret {path} was not there within {seconds:.3g} s: what was asked for it did not answer in time.",
+        "See whether the store of secrets answers this worker, and how fast; the step can then be retried.",
+        transient=True,
+    )
 
 
 def _values_of(

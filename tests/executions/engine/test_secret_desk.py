@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 
 import pytest
 from django.db import connections
 
 from executions.connectors.base import Invocation, Stop
+from executions.engine.attempt import Refusal
 from executions.engine.secrets import READERS, RunSecrets, SecretDesk, Stopped
 from executions.engine.state import ExecutionState, StepState, TargetState
-from safety.models import Tenant, User
+from safety.models import AuditRecord, Tenant, User
 from safety.secrets import StoredSecret
 from safety.secrets.keeping import store_secret
 from safety.secrets.releasing import Wanted
@@ -70,12 +71,7 @@ async def test_who_asks_again_in_the_moment_when_both_readers_end_is_served(aske
 
     go_on = hold_up(desk)
     try:
-        asking = []
-        for number in range(READERS):
-            asking.append(asyncio.create_task(ask()))
-            for _ in range(2):  # in the first turn it asks, in the second a reader takes its wish
-                await asyncio.sleep(0)
-            assert desk._pool._work_queue.qsize() == number + 1
+        asking = await taken_one_by_one(desk, ask)
     finally:
         go_on.set()
     in_each_thread(desk, lambda: None)  # the loop stands still meanwhile: it finds both answers at once
@@ -90,6 +86,33 @@ def hold_up(desk: SecretDesk) -> threading.Event:
         desk._pool.submit(lambda: (busy.wait(30), go_on.wait(60)))
     busy.wait(30)
     return go_on
+
+
+async def taken_one_by_one(
+    desk: SecretDesk, ask: Callable[[], Coroutine[None, None, object]]
+) -> list[asyncio.Task[object]]:
+    """Ask once for each reader of a desk that is held up, so that each has a wish of its own to serve."""
+    asking = []
+    for number in range(READERS):
+        asking.append(asyncio.create_task(ask()))
+        for _ in range(2):  # in the first turn it asks, in the second a reader takes its wish
+            await asyncio.sleep(0)
+        assert desk._pool._work_queue.qsize() == number + 1
+    return asking
+
+
+async def test_what_nobody_waits_for_any_more_is_not_read(asker: User, desk: SecretDesk) -> None:
+    wanted, given_up = (Wanted(asker.tenant_id, asker.pk, number, "a", frozenset({"there"})) for number in (1, 2))
+    go_on = hold_up(desk)
+    try:
+        asking = await taken_one_by_one(desk, lambda: desk.read(wanted))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(desk.read(given_up), 0.01)
+    finally:
+        go_on.set()
+    await asyncio.wait_for(asyncio.gather(*asking), 10)
+    uses = AuditRecord.objects.filter(action="secret.use").values_list("data__execution", flat=True)
+    assert desk._pool.submit(list, uses).result() == [1] * READERS
 
 
 def resumed(asker: User) -> ExecutionState:
@@ -116,3 +139,31 @@ async def test_all_that_begin_together_after_a_resume_know_what_to_hide(asker: U
         assert (await secrets.masking(bare, Stop())).secret_values == (VALUE,)
     finally:
         secrets.close()
+
+
+async def test_a_step_waits_no_longer_for_its_secrets_than_it_may_take(asker: User, desk: SecretDesk) -> None:
+    """Nor do the targets that wait for the first one's answer; and whoever has more time gets it, of the same batch."""
+    inputs = {"environment": {"PW": {"type": "secret", "path": "there"}}, "command": "true"}
+    step = StepState(1, "a", {"inputs": inputs, "tool": "shell", "idempotent": False}, "running", names_secrets=True)
+    targets = [TargetState(number, None, "running", 1, None, "") for number in range(3)]
+    state = ExecutionState(7, asker.tenant_id, asker.pk, "running", "execute_modify", 60, 60, {}, [step])
+    hurried, patient = RunSecrets(state, desk), RunSecrets(state, desk)
+    other = Wanted(asker.tenant_id, asker.pk, 8, "b", frozenset({"there"}))
+
+    async def refusal_for(target: TargetState) -> Refusal:
+        with pytest.raises(Refusal) as refused:
+            await hurried.invocation_for(step, target, inputs, 0.2, Stop())
+        return refused.value
+
+    go_on = hold_up(desk)
+    try:
+        others = [asyncio.create_task(desk.read(other)) for _ in range(READERS)]
+        waiting = asyncio.create_task(patient.invocation_for(step, targets[0], inputs, 60, Stop()))
+        refusals = await asyncio.wait_for(asyncio.gather(*map(refusal_for, targets)), 10)
+    finally:
+        go_on.set()
+    assert [(one.code, one.hopeless) for one in refusals] == [("secret_unavailable", False)] * 3
+    assert "within 0.2 s" in str(refusals[0])
+    assert (await asyncio.wait_for(waiting, 10)).secret_values == (VALUE,)
+    await asyncio.wait_for(asyncio.gather(*others), 10)
+    patient.close()
