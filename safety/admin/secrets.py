@@ -18,8 +18,8 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 from safety import rbac
 from safety.admin_access import TenantAdmin, roles_for, status_chip, user_of
 from safety.models import AuditRecord, Secret, SecretRule
-from safety.secrets import check_path
-from safety.secrets.keeping import check_value, remove_row, store_secret
+from safety.secrets import SecretUnavailable, check_path
+from safety.secrets.keeping import check_can_store, check_value, remove_row, store_secret
 
 MOST_USES = 50
 
@@ -66,7 +66,8 @@ class SecretForm(forms.ModelForm):  # type: ignore[type-arg]
         value: str = self.cleaned_data["value"].replace("\r\n", "\n")  # which browsers make of every line end
         try:
             check_value(value)
-        except ValueError as error:
+            check_can_store()
+        except (ValueError, SecretUnavailable) as error:
             raise forms.ValidationError(str(error)) from None
         return value
 

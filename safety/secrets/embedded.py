@@ -116,6 +116,10 @@ class EmbeddedStore:
                 done += unchanged.update(sealed=ring.seal(value, place), sealed_with=ring.first, resealed_at=Now())
         return Rotation(done, tuple(unreadable))
 
+    def check_has_key(self) -> None:
+        """Raises SecretUnavailable when nothing can be encrypted here."""
+        self._need_ring("")
+
     def _need_ring(self, path: str) -> KeyRing:
         if self._ring is None:
             raise SecretUnavailable(path, "Secrets cannot be encrypted here: this process has no key.", SET_KEYS)

@@ -64,6 +64,13 @@ def _note(action: str, store: SecretStore, tenant: Tenant, path: str, by: User |
     audit.record(action, by=by, tenant_id=tenant.pk, object_type="secret", object_id=path, object_name=path, data=data)
 
 
+def check_can_store() -> None:
+    """Raises SecretUnavailable, with what to set, when this process has no key for the embedded store."""
+    store = configured_store()
+    if isinstance(store, EmbeddedStore):
+        store.check_has_key()
+
+
 def check_value(value: str) -> None:
     """Raises ValueError with a sentence, which never repeats the value."""
     if not value:

@@ -199,3 +199,16 @@ def test_removing_a_row_of_before_leaves_the_secret_that_is_in_use(
     assert [(row.object_id, row.actor, row.data["store"]) for row in records] == [
         (path, "user:ada", "embedded") for path in removed
     ]
+
+
+def test_without_a_key_the_form_says_what_to_set(ada: Client, settings: Any) -> None:
+    settings.FIELD_ENCRYPTION_KEYS = []
+    configured_store.cache_clear()
+    try:
+        response = ada.post("/admin/safety/secret/add/", {"path": "db/orders", "value": VALUE})
+        shown = response.content.decode()
+        assert (response.status_code, Secret.objects.count()) == (200, 0)
+        assert "Set FIELD_ENCRYPTION_KEYS" in shown
+        assert VALUE not in shown
+    finally:
+        configured_store.cache_clear()
