@@ -33,7 +33,7 @@ $(RUNTIME): requirements.txt | $(MADE)
 	@cmp -s $< $@ || { echo "Installing what OpsConductor needs into $(VENV) ..."; $(INSTALL) -r requirements.txt; }
 	@cp $< $@
 
-LISTS := requirements.txt requirements-vault.txt requirements-aws.txt requirements-dev.txt
+LISTS := requirements.txt requirements-vault.txt requirements-aws.txt requirements-windows.txt requirements-ansible.txt requirements-dev.txt
 
 $(DEVELOPMENT): $(LISTS) | $(MADE)
 	@cat $(LISTS) | cmp -s - $@ || \

@@ -8,7 +8,7 @@ outside: expected trouble is an `Outcome` with an `error_code`. An exception out
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -41,9 +41,18 @@ class ErrorCode(StrEnum):
     UNREACHABLE = "unreachable"  # name not resolved, no route, connecting timed out; nothing was sent
     CONNECTION_REFUSED = "connection_refused"  # nothing was sent
     ADDRESS_NOT_ALLOWED = "address_not_allowed"  # private, loopback, link-local ...; nothing was sent
+    HOST_KEY_UNKNOWN = "host_key_unknown"  # nobody has said which key the host has; nothing was sent
+    HOST_KEY_CHANGED = "host_key_changed"  # it is not the host that is known, or it was set up anew; nothing was sent
+    AUTHENTICATION_FAILED = "authentication_failed"  # the host refused user name, password or key; nothing ran
+    CREDENTIAL_UNUSABLE = "credential_unusable"  # none, or of a form that the connection cannot use; nothing was sent
+    RUN_AS_REFUSED = "run_as_refused"  # sudo, or its like, refused; nothing ran
+    NOT_SUPPORTED = "not_supported"  # this way of reaching the target cannot do that; nothing ran
     TLS_FAILED = "tls_failed"  # nothing of the request was sent
     REDIRECT_REFUSED = "redirect_refused"  # too many, or https to http
     NO_ANSWER = "no_answer"  # it was sent, the answer was lost: nobody knows whether it took effect
+    CONNECTION_LOST = "connection_lost"  # broken in the middle: nobody knows how far it came
+    DISK_FULL = "disk_full"  # no room for a file on the target; what was there is as it was
+    CHECKSUM_MISMATCH = "checksum_mismatch"  # what arrived is not what was sent; what was there is as it was
     INVALID_ANSWER = "invalid_answer"  # something answered that does not speak the protocol
     UNEXPECTED_STATUS = "unexpected_status"  # an HTTP status that is not expected
 
@@ -51,6 +60,11 @@ class ErrorCode(StrEnum):
     def nothing_happened(self) -> bool:
         """True when it is certain that the target was not touched, so that trying again is safe."""
         return self in _NOTHING_HAPPENED
+
+    @property
+    def is_unreachable(self) -> bool:
+        """True when the target could not be talked to at all: told apart from a command that failed."""
+        return self in _UNREACHABLE
 
     @property
     def is_transient(self) -> bool:
@@ -71,11 +85,98 @@ _NOTHING_HAPPENED = frozenset(
         ErrorCode.CONNECTION_REFUSED,
         ErrorCode.ADDRESS_NOT_ALLOWED,
         ErrorCode.TLS_FAILED,
+        ErrorCode.HOST_KEY_UNKNOWN,
+        ErrorCode.HOST_KEY_CHANGED,
+        ErrorCode.AUTHENTICATION_FAILED,
+        ErrorCode.CREDENTIAL_UNUSABLE,
+        ErrorCode.RUN_AS_REFUSED,
+        ErrorCode.NOT_SUPPORTED,
+    }
+)
+_UNREACHABLE = frozenset(
+    {
+        ErrorCode.UNREACHABLE,
+        ErrorCode.CONNECTION_REFUSED,
+        ErrorCode.ADDRESS_NOT_ALLOWED,
+        ErrorCode.TLS_FAILED,
+        ErrorCode.HOST_KEY_UNKNOWN,
+        ErrorCode.HOST_KEY_CHANGED,
+        ErrorCode.AUTHENTICATION_FAILED,
+        ErrorCode.CREDENTIAL_UNUSABLE,
     }
 )
 _TRANSIENT = frozenset(
-    {ErrorCode.START_FAILED, ErrorCode.UNREACHABLE, ErrorCode.CONNECTION_REFUSED, ErrorCode.NO_ANSWER}
+    {
+        ErrorCode.START_FAILED,
+        ErrorCode.UNREACHABLE,
+        ErrorCode.CONNECTION_REFUSED,
+        ErrorCode.NO_ANSWER,
+        ErrorCode.CONNECTION_LOST,
+    }
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a target is reached with: the value of the secret that its asset names, for one attempt.
+
+    What is absent is empty. agent: path of an SSH agent's socket on the worker. jump_hosts: to be passed in this
+    order, each {host, port, username, password or private_key, passphrase, host_key}. sudo_password: for `run_as`.
+    Nothing of it is in a repr.
+    """
+
+    username: str = field(default="", repr=False)
+    domain: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    private_key: str = field(default="", repr=False)
+    passphrase: str = field(default="", repr=False)
+    certificate: str = field(default="", repr=False)
+    agent: str = field(default="", repr=False)
+    api_key: str = field(default="", repr=False)
+    bearer_token: str = field(default="", repr=False)
+    sudo_password: str = field(default="", repr=False)
+    jump_hosts: tuple[Mapping[str, object], ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The machine or endpoint that an invocation is carried out on; `NO_TARGET` for a tool that needs none.
+
+    connection   how it is reached: local, ssh, powershell, api, or what an added connector calls it
+    host_keys    OpenSSH public keys ("ssh-ed25519 AAAA...") or fingerprints ("SHA256:..."), any of which it may have
+    credential   None when its asset names none
+    """
+
+    tenant_id: int = 0
+    asset_id: int | None = None
+    external_id: str = ""
+    name: str = ""
+    hostname: str | None = None
+    ip_address: str | None = None
+    connection: str = ""
+    port: int | None = None
+    username: str = ""
+    domain: str = ""
+    os_type: str = ""
+    host_keys: tuple[str, ...] = ()
+    credential: Credential | None = field(default=None, repr=False)
+
+    @property
+    def address(self) -> str:
+        """What to connect to: the IP address, else the host name, else the name."""
+        return self.ip_address or self.hostname or self.name
+
+
+NO_TARGET = Target()
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file to be put in place on the target, in one move. `mode` octal; empty: as before, or by the umask."""
+
+    path: str
+    content: bytes = field(repr=False)
+    mode: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +195,9 @@ class Invocation:
     """What to do on a target, ready to be carried out: rendered, checked, secrets filled in.
 
     `timeout_seconds` is information for the far side; the engine keeps the time and asks to stop.
+    upload: the file that argv and stdin put in place, for a connector that can do so itself; argv does it elsewhere.
+    run_as: the user on the target, by sudo or its like; empty: whoever the credential names.
+    check: say what would change, change nothing.
     `secret_values` are kept out of the repr, and so are stdin, environment and argv that may hold them.
     """
 
@@ -102,6 +206,9 @@ class Invocation:
     environment: Mapping[str, str] = field(default_factory=lambda: _EMPTY, repr=False)
     working_directory: str | None = None
     http: HttpRequest | None = field(default=None, repr=False)
+    upload: Upload | None = field(default=None, repr=False)
+    run_as: str = ""
+    check: bool = False
     timeout_seconds: float | None = None
     max_output_bytes: int = DEFAULT_MAX_OUTPUT_BYTES
     idempotent: bool = False
@@ -171,8 +278,41 @@ class Outcome:
 
 
 class Connector(Protocol):
-    """Carries out invocations on targets of one kind. One instance serves many at the same time."""
+    """Carries out invocations on targets of one kind. One instance serves many at the same time.
+
+    It is used on one event loop at a time. `fence` is the number of the lock that is held on the target.
+    """
 
     async def run(
-        self, invocation: Invocation, target: Mapping[str, object], *, sink: OutputSink, stop: Stop, fence: int
+        self, invocation: Invocation, target: Target, *, sink: OutputSink, stop: Stop, fence: int
     ) -> Outcome: ...
+
+    async def close(self) -> None:
+        """Give up connections that are kept for later. Nothing runs any more when this is called."""
+
+
+class GroupConnector(Protocol):
+    """Carries out one invocation on many targets as one run, for tools that know of all their targets at once."""
+
+    async def run_group(
+        self,
+        invocation: Invocation,
+        targets: Sequence[Target],
+        *,
+        sinks: Sequence[OutputSink],
+        stop: Stop,
+        fence: int,
+        on_outcome: Callable[[int, Outcome], None],
+    ) -> None:
+        """Call `on_outcome` once for each target, by its place in `targets`, as soon as it is known."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class CanProbe(Protocol):
+    """What a connector has that can tell whether a target answers, without running anything on it."""
+
+    async def probe(self, target: Target, *, timeout_seconds: float) -> Outcome:
+        """Connect and sign in, no more. exit_code 0 and `data` with what was learned, or an error_code."""
+        ...

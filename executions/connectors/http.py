@@ -14,15 +14,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpcore
 import httpx
 
 from executions.connectors.addresses import AddressPolicy, Network
-from executions.connectors.base import ErrorCode, HttpRequest, Invocation, Outcome, OutputSink, Stop
+from executions.connectors.base import ErrorCode, HttpRequest, Invocation, Outcome, OutputSink, Stop, Target
 from executions.connectors.http_transport import AddressRefused, CheckedTransport, trusted_context
 from executions.connectors.redirects import REDIRECT_STATUSES, RedirectRefused, follow
+
+if TYPE_CHECKING:
+    from executions.connectors.registry import Surroundings
 
 FENCE_HEADER = "OpsConductor-Fence"
 MAX_REDIRECTS = 5
@@ -119,14 +122,12 @@ class HttpConnector:
             weakref.WeakKeyDictionary()
         )
 
-    async def aclose(self) -> None:
+    async def close(self) -> None:
         """Close the connections of this event loop. The next request opens new ones."""
         for client in self._clients.pop(asyncio.get_running_loop(), {}).values():
             await client.aclose()
 
-    async def run(
-        self, invocation: Invocation, target: Mapping[str, object], *, sink: OutputSink, stop: Stop, fence: int
-    ) -> Outcome:
+    async def run(self, invocation: Invocation, target: Target, *, sink: OutputSink, stop: Stop, fence: int) -> Outcome:
         """Send `invocation.http`. exit_code is 0 for an expected status, 1 for another. Raises what the sink raises."""
         request = invocation.http
         problem = _problem_of(request)
@@ -364,3 +365,7 @@ def _stopped(progress: _Progress, stop: Stop) -> Outcome:
     if progress.may_have_acted:
         sentence += f" {progress.where} had the request already, and may still act on it."
     return Outcome(None, ErrorCode.STOPPED, sentence, stop_confirmed=not progress.may_have_acted, data=progress.data())
+
+
+def make(surroundings: Surroundings) -> HttpConnector:
+    return HttpConnector(allowed_networks=surroundings.allowed_networks, may_act=lambda: surroundings.may_act)

@@ -10,11 +10,14 @@ import pwd
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from executions.connectors.base import ErrorCode, Invocation, Outcome, OutputSink, Stop
+from executions.connectors.base import ErrorCode, Invocation, Outcome, OutputSink, Stop, Target
 from executions.connectors.pipes import InputPipe, OutputPipes
 from executions.connectors.warden import Aftermath, Run, StartFailed, Warden
+
+if TYPE_CHECKING:
+    from executions.connectors.registry import Surroundings
 
 DEFAULT_GRACE_SECONDS = 5.0
 OUTPUT_GRACE_SECONDS = 1.0  # after the command ended, for others that still hold its output open
@@ -53,13 +56,18 @@ class LocalConnector:
     def warden(self) -> Warden:
         return self._warden
 
-    async def run(
-        self, invocation: Invocation, target: Mapping[str, object], *, sink: OutputSink, stop: Stop, fence: int
-    ) -> Outcome:
+    async def run(self, invocation: Invocation, target: Target, *, sink: OutputSink, stop: Stop, fence: int) -> Outcome:
         """Run `invocation.argv`; `target` is not looked at. Raises WardenLost, and whatever the sink raises."""
         problem = _problem_of(invocation)
         if problem is not None:
             return problem
+        if invocation.run_as and invocation.run_as != _own_user():
+            # The warden could not end another user's processes, so nothing could be stopped in time.
+            sentence = (
+                f"Commands on this machine run as {_own_user()}, not as {invocation.run_as}. Leave run_as out, or reach"
+                " the machine by ssh."
+            )
+            return Outcome(None, ErrorCode.NOT_SUPPORTED, sentence)
         if stop.requested:
             return Outcome(None, ErrorCode.NOT_STARTED, f"Not started: {_because(stop)}.", stop_confirmed=True)
         try:
@@ -79,6 +87,9 @@ class LocalConnector:
             started.close()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await delivery
+
+    async def close(self) -> None:
+        """Nothing is kept between commands; the worker ends its warden itself."""
 
     def _start(self, invocation: Invocation, fence: int, sink: OutputSink) -> _Started:
         with contextlib.ExitStack() as on_failure, contextlib.ExitStack() as always:
@@ -173,6 +184,17 @@ def clean_environment(given: Mapping[str, str], *, fence: int) -> dict[str, str]
         **given,
         "OPSCONDUCTOR_FENCE": str(fence),
     }
+
+
+def make(surroundings: Surroundings) -> LocalConnector:
+    return LocalConnector(surroundings.warden, grace_seconds=surroundings.grace_seconds)
+
+
+def _own_user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def _problem_of(invocation: Invocation) -> Outcome | None:

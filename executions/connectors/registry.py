@@ -1,14 +1,43 @@
-"""Which connector carries out which tool on which kind of target; one set of connectors for a worker process."""
+"""Which connector carries out which tool on which kind of target; one set of connectors for a worker process.
+
+A connector is a module with `make(surroundings) -> Connector`. Those of this project stand in `BUILT_IN`; another
+package adds one with an entry point of the group `opsconductor.connectors` whose module also has REACHES: the pairs
+(what a tool asks for, how the target is connected) that it serves. See docs/how-to/write-a-connector.md.
+"""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import logging
 import threading
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import Any
 
 from executions.connectors.addresses import Network
 from executions.connectors.base import Connector
 from executions.connectors.warden import Warden
+
+log = logging.getLogger(__name__)
+
+GROUP = "opsconductor.connectors"
+ANY = "*"  # a connector that does not care how the target is connected
+
+# (what a tool asks for, how the target is connected) -> the module that has `make`
+BUILT_IN: dict[tuple[str, str], str] = {
+    ("command", "local"): "executions.connectors.local",
+    ("http", ANY): "executions.connectors.http",
+}
+
+# What the fleet page calls them, with the package without which a worker cannot do it.
+_NAMES = {
+    "executions.connectors.local": ("local", None),
+    "executions.connectors.http": ("http", None),
+}
 
 
 class NoConnector(Exception):
@@ -17,29 +46,51 @@ class NoConnector(Exception):
     code = "no_connector"
 
 
+class ConnectorConflict(Exception):
+    """An added connector claims what another one does already, or is none. The worker does not start with it."""
+
+
 @dataclass(frozen=True, slots=True)
-class ConnectorSettings:
-    """The choices of a deployment. `http_allowed_networks` comes from HTTP_ALLOWED_NETWORKS."""
+class Surroundings:
+    """The worker that a connector lives in, and the choices of its deployment.
 
-    http_allowed_networks: tuple[Network, ...] = ()
+    allowed_networks  private and loopback networks that HTTP requests may go to (HTTP_ALLOWED_NETWORKS)
+    right_ends_at     the moment (time.monotonic) until which this worker may act; None while there is no limit
+    options           settings that one connector alone looks at, by their names
+    """
+
+    warden: Warden
+    allowed_networks: tuple[Network, ...] = ()
     grace_seconds: float = 5.0
+    options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def may_act(self) -> bool:
+        return not self.warden.right_is_over
 
-# What this release's connectors reach, as the fleet page names it.
-CAPABILITIES = ("local", "http")
+    @property
+    def right_ends_at(self) -> float | None:
+        return self.warden.right_ends_at
+
 
 _lock = threading.Lock()
-_settings = ConnectorSettings()
 _warden = Warden()
-_connectors: dict[str, Connector] = {}
+_surroundings = Surroundings(_warden)
+_connectors: dict[str, Any] = {}
 
 
-def configure_connectors(*, http_allowed_networks: Iterable[Network] = (), grace_seconds: float = 5.0) -> None:
+def configure_connectors(
+    *,
+    http_allowed_networks: Iterable[Network] = (),
+    grace_seconds: float = 5.0,
+    options: Mapping[str, Any] | None = None,
+) -> None:
     """Set the deployment's choices, before the first connector is asked for; later ones see the new choices."""
-    global _settings
+    global _surroundings
     with _lock:
-        _settings = ConnectorSettings(tuple(http_allowed_networks), grace_seconds)
+        _surroundings = Surroundings(_warden, tuple(http_allowed_networks), grace_seconds, options or {})
         _connectors.clear()
+    added()  # a connector that cannot be ends the worker now, not the first execution later
 
 
 def worker_warden() -> Warden:
@@ -48,37 +99,84 @@ def worker_warden() -> Warden:
 
 
 def connector_for(tool_connector: str, connection: str) -> Connector:
-    """The connector for a tool ("command", "http") on a target reached by `connection` (local, ssh, ...).
+    """The connector for what a tool asks for ("command", "http") on a target with this connection (local, ssh).
 
     Raises NoConnector.
     """
-    if tool_connector == "http":
-        return _get("http")
-    if tool_connector == "command" and connection == "local":
-        return _get("local")
-    if tool_connector != "command":
-        raise NoConnector(f"The connector {tool_connector!r} is not one that reaches a target (command, http).")
+    connector: Connector = _get(_place_of(tool_connector, connection))
+    return connector
+
+
+def capabilities() -> tuple[str, ...]:
+    """What this process can do, as the fleet page names it."""
+    mine = (name for name, needs in _NAMES.values() if needs is None or importlib.util.find_spec(needs) is not None)
+    return (*mine, *sorted({connection if connection != ANY else tool for tool, connection in added()}))
+
+
+def connections() -> list[str]:
+    """Every connection that an asset can have because some connector reaches it, besides the built-in ones."""
+    return sorted({connection for _, connection in added() if connection != ANY})
+
+
+def tool_connectors() -> set[str]:
+    """What a tool of the catalog can ask for, besides what the engine does itself."""
+    return {tool for tool, _ in (*BUILT_IN, *added())}
+
+
+async def close_connectors() -> None:
+    """Give up the connections that connectors keep. Nothing runs any more when this is called."""
+    with _lock:
+        connectors = list(_connectors.values())
+        _connectors.clear()
+    for connector in connectors:
+        try:
+            await connector.close()
+        except Exception:
+            log.exception("A connector could not be closed.")
+
+
+@cache
+def added() -> dict[tuple[str, str], ModuleType]:
+    """The connectors of other packages. Raises ConnectorConflict."""
+    found: dict[tuple[str, str], ModuleType] = {}
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        module = point.load()
+        reaches = getattr(module, "REACHES", None)
+        if not reaches or not callable(getattr(module, "make", None)):
+            raise ConnectorConflict(
+                f"The connector {point.name} ({point.value}) is none: its module needs REACHES and make(surroundings)."
+            )
+        for tool, connection in reaches:
+            if (tool, connection) in BUILT_IN or (tool, connection) in found:
+                raise ConnectorConflict(
+                    f"The connector {point.name} ({point.value}) claims {tool} on {connection}, which another one does"
+                    " already. Remove one of the two packages, or give it a connection of its own."
+                )
+            found[tool, connection] = module
+    return found
+
+
+def _place_of(tool_connector: str, connection: str) -> str:
+    for pair in ((tool_connector, connection), (tool_connector, ANY)):
+        if pair in BUILT_IN:
+            return BUILT_IN[pair]
+        if pair in added():
+            return added()[pair].__name__
+    ways = sorted({place for tool, place in (*BUILT_IN, *added()) if tool == tool_connector})
+    if not ways:
+        known = ", ".join(sorted(tool_connectors()))
+        raise NoConnector(f"There is no connector {tool_connector!r} that reaches a target; there are: {known}.")
     raise NoConnector(
-        f"Commands cannot be run on a target with connection {connection!r} yet; only with connection 'local'."
+        f"Tools of the kind {tool_connector!r} cannot be run on a target with connection {connection!r};"
+        f" only with connection {', '.join(ways)}."
     )
 
 
-def _get(name: str) -> Connector:
+def _get(module_name: str) -> Any:
     with _lock:
-        connector = _connectors.get(name)
+        connector = _connectors.get(module_name)
         if connector is None:
-            connector = _connectors[name] = _make(name)
+            # Imported here: a process that sends no requests need not load an HTTP client.
+            make: Callable[[Surroundings], Any] = importlib.import_module(module_name).make
+            connector = _connectors[module_name] = make(_surroundings)
         return connector
-
-
-def _make(name: str) -> Connector:
-    # Imported here: a process that sends no requests need not load an HTTP client.
-    if name == "http":
-        from executions.connectors.http import HttpConnector
-
-        return HttpConnector(
-            allowed_networks=_settings.http_allowed_networks, may_act=lambda: not _warden.right_is_over
-        )
-    from executions.connectors.local import LocalConnector
-
-    return LocalConnector(_warden, grace_seconds=_settings.grace_seconds)

@@ -13,7 +13,7 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import close_old_connections
 
-from executions.connectors.base import ErrorCode, Invocation, Outcome, Stop, Stream
+from executions.connectors.base import ErrorCode, Invocation, Outcome, Stop, Stream, Target
 from executions.connectors.output import OutputCollector
 from executions.connectors.registry import NoConnector, connector_for
 from executions.engine.masks import OutputMask, masked_facts, masked_sentence
@@ -105,8 +105,8 @@ async def attempt(
     step: StepState,
     target: TargetState,
     invocation: Invocation,
+    where: Target,
     *,
-    tenant_id: int,
     fence: int,
     stop: Stop,
     limit: float,
@@ -114,7 +114,9 @@ async def attempt(
     emit: Emit,
     room: Callable[[], Awaitable[None]],
 ) -> Attempted:
-    """Run one attempt to its end. Trouble outside is in the verdict; WardenLost and bugs come out as exceptions.
+    """Run one attempt to its end, on `where`, which is the target as connectors know it.
+
+    Trouble outside is in the verdict; WardenLost and bugs come out as exceptions.
 
     `secret_values` returns all that the execution knows at that moment: other steps fetch more while this one runs.
     """
@@ -136,7 +138,7 @@ async def attempt(
     )
     timer = asyncio.get_running_loop().call_later(max(0.0, limit), stop.request, "timeout")
     try:
-        outcome = await _run(tool, invocation, target, tenant_id, collector, stop, fence)
+        outcome = await _run(tool, invocation, where, collector, stop, fence)
     finally:
         timer.cancel()
         collector.finish()
@@ -169,8 +171,7 @@ async def attempt(
 async def _run(
     tool: Tool,
     invocation: Invocation,
-    target: TargetState,
-    tenant_id: int,
+    where: Target,
     collector: OutputCollector,
     stop: Stop,
     fence: int,
@@ -178,13 +179,12 @@ async def _run(
     if tool.connector == "none":
         return await _wait(invocation, stop)
     if tool.connector == "inventory":
-        return await _query(invocation, tenant_id, collector)
-    connection = target.planned["connection"] if target.planned else ""
+        return await _query(invocation, where.tenant_id, collector)
     try:
-        connector = connector_for(tool.connector, connection)
+        connector = connector_for(tool.connector, where.connection)
     except NoConnector as error:
         raise Refusal(error.code, str(error)) from None
-    return await connector.run(invocation, target.planned or {}, sink=collector, stop=stop, fence=fence)
+    return await connector.run(invocation, where, sink=collector, stop=stop, fence=fence)
 
 
 def never_started(step: StepState, stop: Stop, limit: float) -> Attempted:

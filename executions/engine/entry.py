@@ -13,12 +13,13 @@ import psycopg
 from django.conf import settings
 from django.db import DatabaseError, DataError, IntegrityError, connection
 
-from executions.connectors.registry import CAPABILITIES, configure_connectors, worker_warden
+from executions.connectors.registry import capabilities, close_connectors, configure_connectors, worker_warden
 from executions.connectors.warden import WardenLost
 from executions.engine.asking import ask_django
 from executions.engine.ledger import LeaseLost, Ledger
 from executions.engine.moves import dead_record
 from executions.engine.permits import Permit, look_again
+from executions.engine.reach import learn_reach
 from executions.engine.run import ExecutionRun
 from executions.engine.secrets import SecretDesk
 from executions.engine.state import ExecutionState, state_of
@@ -61,7 +62,7 @@ class Engine:
 
     @staticmethod
     def capabilities() -> Sequence[str]:
-        return CAPABILITIES
+        return capabilities()
 
     def prepare(self, leases: Sequence[Lease]) -> list[Coroutine[Any, Any, bool]]:
         """Load the executions of these leases, and look again whether they may still be run.
@@ -83,6 +84,7 @@ class Engine:
         loaded = self._load([lease.execution_id for lease in leases])
         states = [state for state in loaded.values() if isinstance(state, ExecutionState)]
         permits = dict(zip((state.id for state in states), ask_django(lambda: look_again(states)), strict=True))
+        ask_django(lambda: learn_reach(states))
         if refused := [state for state in states if permits[state.id].refusal is not None]:
             ask_django(
                 lambda: audit.record_many([_refusal(state, permits[state.id], self._actor) for state in refused])
@@ -135,6 +137,7 @@ class Engine:
 
     async def close(self) -> None:
         await self._ledger.close()
+        await close_connectors()
         self._secrets.close()
         self._warden.close()
 

@@ -16,10 +16,12 @@ from typing import Any, TypeVar
 import psycopg
 from django.db import DatabaseError
 
-from executions.connectors.base import Invocation, Stop
+from executions.connectors.base import Invocation, Stop, Target
 from executions.engine.asking import ask_django
-from executions.engine.attempt import Refusal, invocation_of
-from executions.engine.state import ExecutionState, StepState, TargetState
+from executions.engine.attempt import Refusal, invocation_of, tool_of
+from executions.engine.credentials import credential_of, secrets_of
+from executions.engine.reach import credential_path, target_of
+from executions.engine.state import OVER, ExecutionState, StepState, TargetState
 from executions.plans.secret_references import references_in, with_values
 from executions.plans.secret_values import SecretReference
 from executions.states import StepStatus
@@ -36,6 +38,9 @@ MOST_AT_ONCE = 200
 PATIENCE_SECONDS = 30.0  # for a store that is down; nothing ran, so asking again is safe whatever the step does
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 8.0
+
+# The tools that sign in to a machine. A request brings its own authorization with it, by reference.
+REACHED_WITHOUT_CREDENTIALS = frozenset({"none", "inventory", "http"})
 
 
 class SecretDesk:
@@ -132,13 +137,14 @@ class RunSecrets:
     It is the same tuple until there are more: the mask of a step that runs compares no more than that.
     """
 
-    __slots__ = ("_desk", "_earlier", "_held", "_learning", "_locks", "_state", "_troubles", "values")
+    __slots__ = ("_credentials", "_desk", "_earlier", "_held", "_learning", "_locks", "_state", "_troubles", "values")
 
     def __init__(self, state: ExecutionState, desk: SecretDesk) -> None:
         self._state = state
         self._desk = desk
         self._held: dict[int, dict[str, StoredSecret]] = {}
         self._locks: dict[int, asyncio.Lock] = {}
+        self._credentials: dict[int, Answers] = {}  # by step: of all its machines, by path
         self._earlier = [step for step in state.steps if _has_begun(step)] if state.names_secrets else []
         self._learning = asyncio.Lock()
         self._troubles: dict[int, SecretUnavailable] = {}  # what a step waits for to pass
@@ -158,6 +164,52 @@ class RunSecrets:
         self._learn(values.values())
         return invocation_of(step, with_values(inputs, values), limit, self.values)
 
+    async def reach_of(self, step: StepState, target: TargetState, limit: float, stop: Stop) -> Target:
+        """Return the target with the credential that its asset names. Raises Refusal, or Stopped.
+
+        Its neighbours do not suffer from one whose secret is missing: each is refused for itself.
+        """
+        where = target_of(self._state, target.planned)
+        path = credential_path(self._state, target.planned)
+        if not path or tool_of(step).connector in REACHED_WITHOUT_CREDENTIALS:
+            return where
+        answer = await _unless_stopped(self._credential(step, path, limit, again=target.attempt > 1), stop)
+        try:
+            if isinstance(answer, SecretUnavailable):
+                raise answer
+            credential = credential_of(answer)
+        except SecretUnavailable as trouble:
+            raise Refusal(trouble.code, str(trouble), hopeless=not trouble.transient) from None
+        self._learn(secrets_of(credential))
+        return replace(where, credential=credential)
+
+    async def _credential(
+        self, step: StepState, path: str, limit: float, *, again: bool
+    ) -> StoredSecret | SecretUnavailable:
+        """Ask once for all the machines of a step. Waits as `_stored_for` does for a store that is down."""
+        patience = min(limit, PATIENCE_SECONDS)
+        until = asyncio.get_running_loop().time() + patience
+        try:
+            async with asyncio.timeout_at(until), self._locks.setdefault(step.id, asyncio.Lock()):
+                held = self._credentials.setdefault(step.id, {})
+                pause = FIRST_PAUSE_SECONDS
+                while True:
+                    if path not in held or again:
+                        paths = {path} if again else {p for t in step.targets if (p := self._path_of(t))}
+                        held.update(await self._desk.read(self._wanted(step, frozenset(paths), "credential")))
+                    answer = held[path]
+                    if not isinstance(answer, SecretUnavailable) or not answer.transient:
+                        return answer
+                    self._troubles[step.id] = answer
+                    again = True
+                    await asyncio.sleep(pause * random.uniform(0.7, 1.0))
+                    pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+        except TimeoutError:
+            return self._troubles.get(step.id) or _too_slow(path, patience)
+
+    def _path_of(self, target: TargetState) -> str:
+        return "" if target.status in OVER else credential_path(self._state, target.planned)
+
     async def masking(self, invocation: Invocation, stop: Stop) -> Invocation:
         """Return the invocation with every value to be hidden in what it prints. Raises Stopped."""
         if self._earlier:
@@ -171,6 +223,7 @@ class RunSecrets:
     def forget(self, step: StepState) -> None:
         """The step is over: nothing of what was read for it is kept."""
         self._held.pop(step.id, None)
+        self._credentials.pop(step.id, None)
         self._locks.pop(step.id, None)
         self._troubles.pop(step.id, None)
 

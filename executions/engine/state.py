@@ -68,6 +68,7 @@ class ExecutionState:
     """An execution as it was loaded under a lease.
 
     approvals: (step's id or '', id of the user) of each one that was given to this plan on these targets.
+    reach: by asset, how it is reached (engine/reach.py).
     """
 
     id: int
@@ -81,6 +82,7 @@ class ExecutionState:
     steps: list[StepState]
     approval_level: int = 0
     approvals: list[tuple[str, int]] = field(default_factory=list)
+    reach: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     def asset_ids(self) -> set[int]:
         """Return every asset that the plan touches."""

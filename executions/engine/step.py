@@ -205,12 +205,13 @@ class StepRunner:
         try:
             if invocation is None:
                 invocation = await self._secrets.invocation_for(step, target, inputs, limit, stop)
+            where = await self._secrets.reach_of(step, target, limit, stop)
             invocation = await self._secrets.masking(invocation, stop)
             attempted = await attempt(
                 step,
                 target,
                 invocation,
-                tenant_id=self._state.tenant_id,
+                where,
                 fence=self._fence,
                 stop=stop,
                 limit=limit,

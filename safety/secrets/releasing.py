@@ -12,6 +12,8 @@ from safety.secrets.rules import forbidden_paths
 from safety.secrets.stores import StoredSecret, configured_store
 from safety.secrets.unavailable import SecretUnavailable
 
+CREDENTIAL = "credential"
+
 Answers = dict[str, StoredSecret | SecretUnavailable]
 
 
@@ -19,8 +21,8 @@ Answers = dict[str, StoredSecret | SecretUnavailable]
 class Wanted:
     """The secrets that one step of one execution needs, in the name of the user who submitted it.
 
-    `purpose`: "step", or "masking" when a step that ran under another worker used them and only its traces are to be
-    hidden.
+    `purpose`: "step"; "credential" for what the machines of the step are reached with; or "masking" when a step that
+    ran under another worker used them and only its traces are to be hidden.
     """
 
     tenant_id: int
@@ -58,15 +60,21 @@ def _forbidden(wanted: Iterable[Wanted], users: dict[int, User]) -> dict[int, se
     """Return by user the paths that its plans may not name, should a rule have come since they were submitted."""
     paths: dict[int, set[str]] = defaultdict(set)
     for one in wanted:
-        paths[one.actor_id] |= one.paths
+        # Whose plan may run on a machine is what rights on the machine say, and not who may name its credential.
+        if one.purpose != CREDENTIAL:
+            paths[one.actor_id] |= one.paths
     return {user_id: forbidden_paths(users[user_id], named) for user_id, named in paths.items()}
+
+
+def _forbidden_to(one: Wanted, forbidden: dict[int, set[str]]) -> set[str]:
+    return set() if one.purpose == CREDENTIAL else forbidden.get(one.actor_id, set())
 
 
 def _read(wanted: Iterable[Wanted], tenants: dict[int, Tenant], forbidden: dict[int, set[str]]) -> dict[int, Answers]:
     """Ask the store once for each tenant, and only for what somebody may have."""
     paths: dict[int, set[str]] = defaultdict(set)
     for one in wanted:
-        paths[one.tenant_id] |= one.paths - forbidden[one.actor_id]
+        paths[one.tenant_id] |= one.paths - _forbidden_to(one, forbidden)
     store = configured_store()
     return {
         tenant_id: store.read(tenants[tenant_id], sorted(named)) if named else {} for tenant_id, named in paths.items()
@@ -74,7 +82,7 @@ def _read(wanted: Iterable[Wanted], tenants: dict[int, Tenant], forbidden: dict[
 
 
 def _answer(one: Wanted, path: str, forbidden: dict[int, set[str]], read: Answers) -> StoredSecret | SecretUnavailable:
-    if path in forbidden[one.actor_id]:
+    if path in _forbidden_to(one, forbidden):
         return SecretUnavailable(
             path, f"The requester may not use the secret {path}.", "Have an administrator change the rule for it."
         )

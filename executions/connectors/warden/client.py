@@ -249,6 +249,11 @@ class Warden:
         until = self._until
         return until is not None and time.monotonic() >= until
 
+    @property
+    def right_ends_at(self) -> float | None:
+        """The moment that `extend` named, as of time.monotonic(); None before the first. Waits for nobody."""
+        return self._until
+
     def extend(self, until_monotonic: float) -> None:
         """The worker may run commands until then (CLOCK_MONOTONIC seconds, as of time.monotonic()).
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from executions.connectors import Invocation, Outcome, Stop, Stream
+from executions.connectors import NO_TARGET, Invocation, Outcome, Stop, Stream
 from executions.connectors.local import LocalConnector
 
 
@@ -50,7 +50,7 @@ async def run_script(
 ) -> tuple[Outcome, RecordingSink]:
     sink = sink or RecordingSink()
     invocation = Invocation(argv=("/bin/sh", "-c", script), stdin=stdin, environment=environment or {})
-    outcome = await connector.run(invocation, {}, sink=sink, stop=stop or Stop(), fence=7)
+    outcome = await connector.run(invocation, NO_TARGET, sink=sink, stop=stop or Stop(), fence=7)
     return outcome, sink
 
 

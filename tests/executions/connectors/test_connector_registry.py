@@ -7,6 +7,7 @@ from ipaddress import ip_network
 import pytest
 
 from executions.connectors import (
+    NO_TARGET,
     ErrorCode,
     HttpRequest,
     Invocation,
@@ -32,7 +33,7 @@ def as_it_was() -> Iterator[None]:
 async def test_a_command_on_this_machine_goes_to_the_local_connector_and_the_workers_warden() -> None:
     connector = connector_for("command", "local")
     sink = RecordingSink()
-    outcome = await connector.run(Invocation(argv=("echo", "x")), {}, sink=sink, stop=Stop(), fence=1)
+    outcome = await connector.run(Invocation(argv=("echo", "x")), NO_TARGET, sink=sink, stop=Stop(), fence=1)
 
     assert (outcome.exit_code, sink.stdout) == (0, "x\n")
     assert isinstance(connector, LocalConnector)
@@ -62,8 +63,8 @@ async def test_the_deployments_networks_reach_the_http_connector() -> None:
     async def code() -> ErrorCode | None:
         connector = connector_for("http", "")
         assert isinstance(connector, HttpConnector)
-        outcome = await connector.run(request, {}, sink=RecordingSink(), stop=Stop(), fence=1)
-        await connector.aclose()
+        outcome = await connector.run(request, NO_TARGET, sink=RecordingSink(), stop=Stop(), fence=1)
+        await connector.close()
         return outcome.error_code
 
     assert await code() is ErrorCode.ADDRESS_NOT_ALLOWED
@@ -79,7 +80,7 @@ async def test_no_request_is_sent_once_the_workers_right_to_act_has_ended() -> N
     request = Invocation(http=HttpRequest("POST", f"http://127.0.0.1:{web.port}/hello"))
 
     async def send() -> ErrorCode | None:
-        return (await connector.run(request, {}, sink=RecordingSink(), stop=Stop(), fence=1)).error_code
+        return (await connector.run(request, NO_TARGET, sink=RecordingSink(), stop=Stop(), fence=1)).error_code
 
     try:
         worker_warden().extend(time.monotonic() + 60)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from executions.connectors import ErrorCode, HttpRequest, Invocation, Outcome, Stop
+from executions.connectors import NO_TARGET, ErrorCode, HttpRequest, Invocation, Outcome, Stop
 from executions.connectors.addresses import AddressPolicy
 from executions.connectors.http import HttpConnector
 from tests.executions.connectors.recording import RecordingSink
@@ -28,9 +28,9 @@ async def get(url: str, *allowed: str) -> Outcome:
     connector = HttpConnector(allowed_networks=[ip_network(text) for text in allowed], connect_timeout_seconds=1)
     try:
         invocation = Invocation(http=HttpRequest("GET", url))
-        return await connector.run(invocation, {}, sink=RecordingSink(), stop=Stop(), fence=1)
+        return await connector.run(invocation, NO_TARGET, sink=RecordingSink(), stop=Stop(), fence=1)
     finally:
-        await connector.aclose()
+        await connector.close()
 
 
 # fmt: off

@@ -13,7 +13,7 @@ from ipaddress import ip_network
 import pytest
 import trustme
 
-from executions.connectors import ErrorCode, HttpRequest, Invocation, Outcome, OutputCollector, Stop
+from executions.connectors import NO_TARGET, ErrorCode, HttpRequest, Invocation, Outcome, OutputCollector, Stop
 from executions.connectors.http import HttpConnector
 from tests.executions.connectors.recording import RecordingSink
 from tests.executions.connectors.web_servers import (
@@ -100,9 +100,9 @@ async def send(
     request = HttpRequest(method, url, headers or {}, body, expect_status)
     invocation = Invocation(http=request, timeout_seconds=timeout_seconds)
     try:
-        outcome = await connector.run(invocation, {}, sink=sink, stop=stop or Stop(), fence=42)
+        outcome = await connector.run(invocation, NO_TARGET, sink=sink, stop=stop or Stop(), fence=42)
     finally:
-        await connector.aclose()
+        await connector.close()
     return outcome, sink
 
 
@@ -175,9 +175,9 @@ async def test_an_endless_answer_is_cut_off_at_the_limit(web: WebServer) -> None
     chunks: list[str] = []
     collector = OutputCollector(lambda stream, text, count: chunks.append(text), max_bytes=1_000_000)
     invocation = Invocation(http=HttpRequest("GET", f"http://127.0.0.1:{web.port}/big"), max_output_bytes=1_000_000)
-    outcome = await connector.run(invocation, {}, sink=collector, stop=Stop(), fence=1)
+    outcome = await connector.run(invocation, NO_TARGET, sink=collector, stop=Stop(), fence=1)
     collector.finish()
-    await connector.aclose()
+    await connector.close()
 
     assert (outcome.exit_code, outcome.data["response_limit_reached"]) == (0, True)
     assert collector.truncated
@@ -189,8 +189,8 @@ async def test_cookies_of_one_request_are_not_sent_with_another(web: WebServer) 
     connector = make_connector()
     for _ in range(2):
         request = HttpRequest("GET", f"http://127.0.0.1:{web.port}/hello")
-        await connector.run(Invocation(http=request), {}, sink=RecordingSink(), stop=Stop(), fence=1)
-    await connector.aclose()
+        await connector.run(Invocation(http=request), NO_TARGET, sink=RecordingSink(), stop=Stop(), fence=1)
+    await connector.close()
 
     assert all("Cookie" not in headers for _, _, headers, _ in web.seen)
 
@@ -428,11 +428,11 @@ async def test_stop_aborts_an_answer_that_is_still_coming(web: WebServer) -> Non
     stop, sink, connector = Stop(), RecordingSink(), make_connector()
     request = HttpRequest("GET", f"http://127.0.0.1:{web.port}/big")
     invocation = Invocation(http=request, max_output_bytes=10**12)
-    running = asyncio.ensure_future(connector.run(invocation, {}, sink=sink, stop=stop, fence=1))
+    running = asyncio.ensure_future(connector.run(invocation, NO_TARGET, sink=sink, stop=stop, fence=1))
     await sink.something_came.wait()
     stop.request("timeout")
     outcome = await running
-    await connector.aclose()
+    await connector.close()
 
     assert (outcome.error_code, outcome.stop_confirmed) == (ErrorCode.STOPPED, True)
     assert await asyncio.to_thread(web.was_hung_up.wait, 5)
@@ -443,8 +443,8 @@ def test_one_connector_serves_one_event_loop_after_another(web: WebServer) -> No
 
     async def request_without_closing() -> Outcome:
         request = HttpRequest("GET", f"http://127.0.0.1:{web.port}/hello")
-        outcome = await connector.run(Invocation(http=request), {}, sink=RecordingSink(), stop=Stop(), fence=1)
-        await connector.aclose()
+        outcome = await connector.run(Invocation(http=request), NO_TARGET, sink=RecordingSink(), stop=Stop(), fence=1)
+        await connector.close()
         return outcome
 
     for _ in range(2):
@@ -455,8 +455,11 @@ async def test_many_requests_at_once_are_answered(web: WebServer) -> None:
     connector = make_connector()
     request = HttpRequest("GET", f"http://127.0.0.1:{web.port}/hello")
     outcomes = await asyncio.gather(
-        *(connector.run(Invocation(http=request), {}, sink=RecordingSink(), stop=Stop(), fence=1) for _ in range(60))
+        *(
+            connector.run(Invocation(http=request), NO_TARGET, sink=RecordingSink(), stop=Stop(), fence=1)
+            for _ in range(60)
+        )
     )
-    await connector.aclose()
+    await connector.close()
 
     assert [outcome.exit_code for outcome in outcomes] == [0] * 60

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from executions.connectors import ErrorCode, Invocation, Stop, Stream
+from executions.connectors import NO_TARGET, ErrorCode, Invocation, Stop, Stream
 from executions.connectors.local import LocalConnector
 from tests.executions.connectors.recording import RecordingSink, is_alive, open_descriptors, run_script, wait_until
 
@@ -27,7 +27,7 @@ async def test_output_and_exit_code_come_back(connector: LocalConnector) -> None
 async def test_arguments_are_never_read_by_a_shell(connector: LocalConnector) -> None:
     sink = RecordingSink()
     invocation = Invocation(argv=("printf", "%s", "$(id) ; `id` > /tmp/x 'ü' \n*"))
-    await connector.run(invocation, {}, sink=sink, stop=Stop(), fence=1)
+    await connector.run(invocation, NO_TARGET, sink=sink, stop=Stop(), fence=1)
 
     assert sink.stdout == "$(id) ; `id` > /tmp/x 'ü' \n*"
 
@@ -94,7 +94,7 @@ async def test_standard_input_is_fed_while_output_is_read(connector: LocalConnec
     content = os.urandom(3_000_000)
     sink = RecordingSink()
     invocation = Invocation(argv=("cat",), stdin=content)
-    outcome = await connector.run(invocation, {}, sink=sink, stop=Stop(), fence=1)
+    outcome = await connector.run(invocation, NO_TARGET, sink=sink, stop=Stop(), fence=1)
 
     assert outcome.exit_code == 0
     assert sink.bytes_of("stdout") == content
@@ -120,7 +120,7 @@ async def test_nothing_of_the_workers_environment_is_inherited(
         monkeypatch.setenv(name, "canary-value")
     sink = RecordingSink()
     invocation = Invocation(argv=("env",), environment={"GIVEN": "1", "LANG": "de_DE.UTF-8", "OPSCONDUCTOR_FENCE": "0"})
-    await connector.run(invocation, {}, sink=sink, stop=Stop(), fence=42)
+    await connector.run(invocation, NO_TARGET, sink=sink, stop=Stop(), fence=42)
 
     seen = dict(line.split("=", 1) for line in sink.stdout.splitlines())
     assert re.fullmatch("[0-9a-f]{32}", seen.pop("OPSCONDUCTOR_RUN"))
@@ -159,7 +159,7 @@ async def test_the_working_directory_is_the_given_one_or_the_root(connector: Loc
     for given, expected in ((None, "/"), (str(tmp_path), str(tmp_path))):
         sink = RecordingSink()
         invocation = Invocation(argv=("/bin/pwd",), working_directory=given)
-        await connector.run(invocation, {}, sink=sink, stop=Stop(), fence=1)
+        await connector.run(invocation, NO_TARGET, sink=sink, stop=Stop(), fence=1)
         assert sink.stdout == f"{expected}\n"
 
 
@@ -190,7 +190,7 @@ async def test_a_command_that_cannot_start_is_explained(
         (tmp_path / name).chmod(stat.S_IRWXU)
     argv = tuple(word.replace("{folder}", str(tmp_path)) for word in argv)
     invocation = Invocation(argv=argv, working_directory=directory)
-    outcome = await connector.run(invocation, {}, sink=RecordingSink(), stop=Stop(), fence=1)
+    outcome = await connector.run(invocation, NO_TARGET, sink=RecordingSink(), stop=Stop(), fence=1)
 
     assert (outcome.exit_code, outcome.error_code) == (None, code)
     assert words in (outcome.error or "")

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from executions.connectors import OutputCollector, Stream
+from executions.connectors import NO_TARGET, OutputCollector, Stream
 from executions.connectors.base import Invocation, Stop
 from executions.connectors.local import LocalConnector
 from executions.engine.masks import OutputMask
@@ -280,7 +280,7 @@ async def test_sixty_megabytes_of_a_real_command_are_capped_cheaply(connector: L
     collector = OutputCollector(chunks)
     invocation = Invocation(argv=("/bin/sh", "-c", "yes 'a line of output' | head -c 60000000; echo end >&2; exit 5"))
     began = time.process_time()
-    outcome = await connector.run(invocation, {}, sink=collector, stop=Stop(), fence=1)
+    outcome = await connector.run(invocation, NO_TARGET, sink=collector, stop=Stop(), fence=1)
     collector.finish()
     cost = time.process_time() - began
 

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 
-from executions.connectors import Invocation, Stop, Stream
+from executions.connectors import NO_TARGET, Invocation, Stop, Stream
 from executions.connectors.local import LocalConnector
 from executions.connectors.warden import Warden
 
@@ -38,7 +38,7 @@ async def main(script: str, right_seconds: float) -> None:
     invocation = Invocation(argv=("/bin/sh", "-c", script))
     warden.start()
     print("warden", warden.pid, flush=True)
-    outcome = await connector.run(invocation, {}, sink=PrintingSink(), stop=Stop(), fence=1)
+    outcome = await connector.run(invocation, NO_TARGET, sink=PrintingSink(), stop=Stop(), fence=1)
     print("outcome", json.dumps([outcome.exit_code, outcome.error_code, outcome.error]), flush=True)
 
 

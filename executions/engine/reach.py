@@ -1,0 +1,73 @@
+"""How a worker reaches the machines of an execution: looked up when it takes the execution, not when it was submitted.
+
+The plan fixes which machines are touched, and an approval is bound to them (target_changes.py). By which port, user
+name, host key and credential a machine is reached is the inventory's to say at the time, so that a rotated credential
+or a new key needs no new approval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from executions.connectors.base import Target
+from executions.engine.state import ExecutionState
+from executions.models import Asset, Connection
+
+# Reached without knowing more of it than the plan does.
+PLAIN = frozenset({"", Connection.LOCAL})
+
+_FIELDS = ("external_id", "port", "username", "domain", "os_type", "host_key", "credential")
+
+
+def learn_reach(states: Sequence[ExecutionState]) -> None:
+    """Tell each execution how its machines are reached. One query, and none for machines that need no knowing."""
+    wanted = {number for state in states for number in _far(state)}
+    rows = _rows(wanted)
+    for state in states:
+        state.reach = {number: rows[number] for number in _far(state) if number in rows}
+
+
+def target_of(state: ExecutionState, planned: Mapping[str, Any] | None) -> Target:
+    """Return a target as a connector is given it, without its credential."""
+    if planned is None:
+        return Target(tenant_id=state.tenant_id)
+    known = state.reach.get(planned["asset_id"], {})
+    return Target(
+        tenant_id=state.tenant_id,
+        asset_id=planned["asset_id"],
+        name=planned["name"],
+        hostname=planned["hostname"],
+        ip_address=planned["ip_address"],
+        connection=planned["connection"],
+        external_id=known.get("external_id", ""),
+        port=known.get("port"),
+        username=known.get("username", ""),
+        domain=known.get("domain", ""),
+        os_type=known.get("os_type", ""),
+        host_keys=tuple(line.strip() for line in known.get("host_key", "").splitlines() if line.strip()),
+    )
+
+
+def credential_path(state: ExecutionState, planned: Mapping[str, Any] | None) -> str:
+    """Return the path of the secret by which a target is reached; empty when its asset names none."""
+    if planned is None:
+        return ""
+    path: str = state.reach.get(planned["asset_id"], {}).get("credential", "")
+    return path
+
+
+def _far(state: ExecutionState) -> set[int]:
+    return {
+        target.planned["asset_id"]
+        for step in state.steps
+        for target in step.targets
+        if target.planned and target.planned["connection"] not in PLAIN
+    }
+
+
+def _rows(wanted: Collection[int]) -> dict[int, dict[str, Any]]:
+    if not wanted:
+        return {}
+    rows = Asset.objects.filter(pk__in=wanted).values("pk", *_FIELDS)
+    return {row.pop("pk"): row for row in rows}
