@@ -242,6 +242,7 @@ EVENT_RETENTION = timedelta(days=env_int("EVENT_RETENTION_DAYS", 90, minimum=0, 
 EXECUTION_RETENTION = timedelta(days=env_int("EXECUTION_RETENTION_DAYS", 730, minimum=0, maximum=36_500))
 DEVELOPMENT_ENVIRONMENTS = env_list("DEVELOPMENT_ENVIRONMENTS", ["development"])
 APPROVAL_TARGETS = env_int("APPROVAL_TARGETS", 50, minimum=1)  # more targets than this need two approvers
+APPROVAL_GROUP_PERCENT = env_int("APPROVAL_GROUP_PERCENT", 50, minimum=1, maximum=100)  # so does more of a group
 
 # Secrets: which store, and what it needs (secret_store.py)
 _secret_store = secret_store_settings(DATABASE_URL, VAR_DIR)

@@ -20,6 +20,7 @@ class Risk:
 
     environments          of the targets, as the inventory has them
     changes_without_target whether a step changes something that no target names: a POST, say
+    group_percent         of the group of which it changes most
     declared_environment  what the plan calls itself: it can raise the level, never lower it
     """
 
@@ -28,6 +29,7 @@ class Risk:
     declared_environment: str | None
     criticalities: Collection[str]
     target_count: int
+    group_percent: float
     changing_steps: int
     changes_without_target: bool
     irreversible: bool
@@ -53,7 +55,7 @@ def _level(risk: Risk) -> int:
     named = _named(risk)
     if risk.environments and not risk.changes_without_target and named <= set(settings.DEVELOPMENT_ENVIRONMENTS):
         return 0
-    if risk.irreversible:
+    if risk.irreversible or risk.group_percent > settings.APPROVAL_GROUP_PERCENT:
         return 3
     return 2 if PRODUCTION in named or risk.changing_steps > 1 else 1
 
@@ -87,6 +89,8 @@ def reasons(risk: Risk) -> list[str]:
         said.append("a step that cannot be undone")
     if risk.target_count > settings.APPROVAL_TARGETS:
         said.append(f"{risk.target_count:,} machines, more than {settings.APPROVAL_TARGETS}")
+    if risk.group_percent > settings.APPROVAL_GROUP_PERCENT:
+        said.append(f"{risk.group_percent:.0f} % of a group, more than {settings.APPROVAL_GROUP_PERCENT} %")
     if PRODUCTION in _named(risk):
         said.append("production" if PRODUCTION in risk.environments else "it calls itself production")
     if risk.changes_without_target:

@@ -73,6 +73,9 @@ class Preview(Shape):
     locks: list[dict[str, Any]] = []
     permissions: list[dict[str, Any]] = []
     secrets: list[dict[str, Any]] = []
+    blast_radius: dict[str, Any] = {}
+    machines: list[dict[str, Any]] = []
+    warnings: list[str] = []
     steps: list[dict[str, Any]] = []
     not_checked: list[str] = []
 

@@ -153,6 +153,8 @@ async def attempt(
     )
     if verdict.error:
         verdict = replace(verdict, error=masked_sentence(verdict.error))
+    elif collector.truncated and verdict.status == S.SUCCEEDED:
+        verdict = replace(verdict, error_code="output_truncated", error=_too_much(collector))
     columns: dict[str, Any] = {
         "stdout_bytes": counted["stdout"],
         "stderr_bytes": counted["stderr"],
@@ -166,6 +168,11 @@ async def attempt(
     if outcome.data:
         columns["data"] = masked_facts(outcome.data)
     return Attempted(verdict, outcome.exit_code, outcome.stop_confirmed, columns, outcome.error_code)
+
+
+def _too_much(collector: OutputCollector) -> str:
+    printed, kept = collector.total_bytes / 1e6, collector.kept_bytes / 1e6
+    return f"It printed {printed:,.1f} MB, of which the first {kept:,.1f} MB were kept."
 
 
 async def _run(

@@ -92,6 +92,14 @@ class StoredStep(TypedDict):
     not_checked: list[str]
 
 
+class GroupShare(TypedDict):
+    """How many of a group's machines in use the plan changes."""
+
+    name: str
+    members: int
+    changed: int
+
+
 class StoredReference(TypedDict):
     path: str
     key: str | None
@@ -117,6 +125,7 @@ class StoredPlan(TypedDict):
     observability: dict[str, object]
     not_checked: list[str]
     secrets: NotRequired[list[StoredReference]]  # every secret that it names, where it names any
+    group_shares: NotRequired[list[GroupShare]]  # of large groups, where it changes several machines of one
 
 
 @dataclass(frozen=True, slots=True)

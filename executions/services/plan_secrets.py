@@ -33,6 +33,15 @@ class PlanSecrets:
         self._look_up({reference["path"] for reference in named})
         return [{**reference, "state": self.state_of(reference["path"])} for reference in named]
 
+    def credentials(self, paths: set[str]) -> dict[str, dict[str, str]]:
+        """Return for the paths of machines' credentials `{path, state}`: present, missing, or unknown.
+
+        No rule is asked: who may run plans on a machine does so with its credential.
+        """
+        missing = configured_store().missing(self._by.tenant, paths) if paths else set()
+        states = {path: "unknown" if missing is None else "missing" if path in missing else "present" for path in paths}
+        return {path: {"path": path, "state": state} for path, state in states.items()}
+
     def _look_up(self, paths: set[str]) -> None:
         unknown = paths - self._known
         if not unknown:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from executions.plans import CompiledPlan
+from executions.services.blast_radius import largest_share
 from safety.approvals import Risk, approval_level, step_needs_approval
 from safety.timeouts import Limits, sla_class_of
 
@@ -51,6 +52,7 @@ def risk_of(document: Mapping[str, Any], action_class: str) -> Risk:
         declared_environment=document["environment"],
         criticalities={target.get("criticality", "") for target in targets.values()},
         target_count=len(targets),
+        group_percent=largest_share(document),
         changing_steps=sum(step["action_class"] != "read" for step in document["steps"]),
         changes_without_target=any(
             step["action_class"] != "read" and not step["targets"] for step in document["steps"]

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
+
 from executions.plans import CompiledPlan
+from executions.services.blast_radius import measure
 from executions.services.policy import Decision, decide, risk_of, step_seconds, steps_to_approve
+from executions.services.reaching import machines_of, warnings_of
 from executions.services.refusals import Refused
 from executions.services.submit import Planning
+from executions.services.what_runs import commands_of
 from safety.approvals import approvals_needed, reasons
 from safety.models import User
 
@@ -22,6 +27,7 @@ def preview(document: object, *, by: User) -> dict[str, Any]:
         plan = planning.compile(document)
     except Refused as refused:
         return {"acceptable": False, "errors": refused.problems()}
+    measure(plan, by.tenant_id)
     decision = decide(plan, planning.policies)
     errors: list[dict[str, Any]] = []
     try:
@@ -29,6 +35,8 @@ def preview(document: object, *, by: User) -> dict[str, Any]:
         planning.secrets.check(plan)
     except Refused as refused:
         errors = refused.problems()
+    # Of how machines are reached only those are told who may run the plan on all of them.
+    machines = [] if errors else machines_of(plan, planning.secrets)
     return {
         "acceptable": not errors,
         "errors": errors,
@@ -53,6 +61,15 @@ def preview(document: object, *, by: User) -> dict[str, Any]:
         ],
         "permissions": _permissions(plan, planning),
         "secrets": _secrets(plan, planning),
+        "blast_radius": {
+            "machines": len(plan.targets),
+            "changed": sum(use.exclusive for use in plan.targets.values()),
+            "at_most": settings.MAX_TARGETS,
+            "two_approvers_above": settings.APPROVAL_TARGETS,
+            "groups": plan.document.get("group_shares", []),
+        },
+        "machines": machines,
+        "warnings": warnings_of(machines),
         "steps": _steps(plan, decision),
         "not_checked": plan.document["not_checked"],
     }
@@ -88,6 +105,10 @@ def _steps(plan: CompiledPlan, decision: Decision) -> list[dict[str, Any]]:
             "depends_on": step["depends_on"],
             "targets": [target["name"] for target in step["targets"]],
             "inputs": step["inputs"],
+            "commands": commands_of(step),
+            "rollback": step["rollback"],
+            "fan_out": step["fan_out"],
+            "irreversible": step["irreversible"],
             "timeout_seconds": step_seconds(step, decision.limits.step_seconds),
             "on_failure": step["on_failure"],
             "idempotent": step["idempotent"],

@@ -13,6 +13,7 @@ from django.conf import settings
 from executions.inventory import TenantInventory
 from executions.models import Asset
 from executions.plans import CompiledPlan, PlanLimits, PlanRefused, compile_plan
+from executions.services.blast_radius import measure
 from executions.services.plan_secrets import PlanSecrets
 from executions.services.policy import Decision, decide
 from executions.services.refusals import Refused, audited, forbidden
@@ -224,6 +225,7 @@ def _request(number: int, submission: Submission, plan: CompiledPlan, planning: 
     by, here = planning.by, audit.current_origin()
     planning.check_rights(plan)
     planning.secrets.check(plan)
+    measure(plan, by.tenant_id)
     decision = decide(plan, planning.policies)
     return {
         "n": number,

@@ -19,12 +19,14 @@ EXAMPLES = rows(PAGE, "plan | environments | level")
 def test_a_line_of_the_examples_is_what_the_server_decides(plan: str, environments: str, level: str) -> None:
     words = [word.strip() for word in plan.split(",")]
     counted = re.search(r"(\d+) target", plan)
+    share = re.search(r"(\d+) % of a group", plan)
     risk = Risk(
         action_class="read" if words[0] == "reads" else "modify",
         environments=[] if environments == "none" else environments.split(", "),
         declared_environment="production" if "calls itself production" in words else None,
         criticalities=["critical" if "critical" in plan else "medium"],
         target_count=int(counted[1]) if counted else 0,
+        group_percent=int(share[1]) if share else 0,
         changing_steps={"reads": 0, "one change": 1, "two changes": 2}[words[0]],
         changes_without_target=environments == "none" or "of no target" in words,
         irreversible="irreversible" in words,
@@ -35,6 +37,7 @@ def test_a_line_of_the_examples_is_what_the_server_decides(plan: str, environmen
 
 def test_the_limit_and_the_number_of_people_are_as_said() -> None:
     assert f"`APPROVAL_TARGETS` ({settings.APPROVAL_TARGETS})" in PAGE
+    assert f"`APPROVAL_GROUP_PERCENT` ({settings.APPROVAL_GROUP_PERCENT}) %" in PAGE
     people = {"none": 0, "one person": 1, "two people": 2}
     for level, approvals, _ in rows(PAGE, "level | approvals | when (the first line that fits, from the top)"):
         assert approvals_needed(int(level)) == people[approvals]

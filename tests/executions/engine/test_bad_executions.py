@@ -153,6 +153,10 @@ def test_bad_executions_harm_neither_their_worker_nor_each_other(rough: Workers,
     assert printed(bytes_, "bytes") == "a\ufffd\u2400\ufffdb\n"
     target = target_of(line, "line")
     assert (target.truncated, target.stdout_bytes) == (True, 3_000_000)
+    assert (target.error_code, target.error) == (
+        "output_truncated",
+        "It printed 100.0 MB, of which the first 3.0 MB were kept.",
+    )
     assert printed(line, "line").startswith("x" * 2_999_000)
     assert ended(breaks, seconds=60).status == "succeeded"
     assert rough.pids() == [worker]

@@ -1,0 +1,83 @@
+"""How the machines of a plan would be reached, and what stands in the way, for people who look before they submit."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from executions.models import Asset, Connection
+from executions.plans import CompiledPlan
+from executions.services.plan_secrets import PlanSecrets
+
+MOST_NAMED = 5
+
+
+def machines_of(plan: CompiledPlan, secrets: PlanSecrets) -> list[dict[str, Any]]:
+    """Return each machine with where, as whom, with which credential and by which host key it would be reached.
+
+    One query for the machines, and one to the store of secrets for all their credentials.
+    """
+    assets = Asset.objects.in_bulk(plan.targets)
+    credentials = secrets.credentials({asset.credential for asset in assets.values() if asset.credential})
+    return [
+        {
+            "asset": use.name,
+            "asset_id": use.asset_id,
+            "connection": asset.connection,
+            "address": _address(asset),
+            "user": asset.username,
+            "environment": use.environment,
+            "criticality": asset.criticality,
+            "lock": "exclusive" if use.exclusive else "shared",
+            "credential": credentials.get(asset.credential),
+            "host_key": _host_key(asset),
+        }
+        for use in plan.targets.values()
+        if (asset := assets.get(use.asset_id)) is not None
+    ]
+
+
+def warnings_of(machines: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return in sentences why a step could not begin on some of the machines, as far as that can be seen from here."""
+    unstored: dict[str, list[str]] = defaultdict(list)
+    unnamed: list[str] = []
+    unknown: list[str] = []
+    for machine in machines:
+        credential = machine["credential"]
+        if credential is not None and credential["state"] == "missing":
+            unstored[credential["path"]].append(machine["asset"])
+        elif credential is None and machine["connection"] in (Connection.SSH, Connection.POWERSHELL):
+            unnamed.append(machine["asset"])
+        if machine["host_key"] == "unknown":
+            unknown.append(machine["asset"])
+    said = [
+        f"The credential {path} of {_named(names)} is not there. Store it with manage.py set_secret {path}."
+        for path, names in unstored.items()
+    ]
+    if unnamed:
+        said.append(f"No credential is named for {_named(unnamed)}. Name the path of a secret in the inventory.")
+    if unknown:
+        said.append(
+            f"The inventory knows no host key of {_named(unknown)}. Compare and pin it: manage.py pin_host_keys."
+        )
+    return said
+
+
+def _named(names: list[str]) -> str:
+    shown = ", ".join(names[:MOST_NAMED])
+    return f"{shown} and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else shown
+
+
+def _address(asset: Asset) -> str:
+    if asset.connection == Connection.LOCAL:
+        return "the worker's own machine"
+    host = asset.ip_address or asset.hostname or asset.name
+    return f"{host}:{asset.port}" if asset.port else host
+
+
+def _host_key(asset: Asset) -> str:
+    """Return known or unknown; empty where there is no such thing."""
+    if asset.connection != Connection.SSH:
+        return ""
+    return "known" if asset.host_key else "unknown"
