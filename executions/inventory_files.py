@@ -15,7 +15,8 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
-from executions.models import Asset, Connection
+from executions.connections import Connection, connection_names
+from executions.models import Asset
 from safety.secrets import check_path
 
 SEPARATOR = ";"  # between the tags, and between the groups, of one cell
@@ -28,7 +29,7 @@ COLUMNS = (
 
 # A word outside these is refused: a misspelt environment would ask for the wrong approval.
 WORDS = {
-    "connection": frozenset(Connection.values),
+    "connection": frozenset(connection_names()),
     "os_type": frozenset({"windows", "linux", "unix", "macos", "other"}),
     "status": frozenset({"active", "inactive", "maintenance", "decommissioned"}),
     "environment": frozenset({"production", "staging", "development", "test"}),

@@ -16,19 +16,14 @@ from django.db.models.functions import Now
 
 from executions.approval_models import Approval as Approval
 from executions.approval_models import PendingApproval as PendingApproval
+from executions.connections import Connection as Connection
+from executions.connections import connection_choices
 from executions.states import FINAL_EXECUTION, ExecutionStatus, StepStatus
 from safety import rbac
 from safety.models import ActionClass, SlaClass, Tenant, User
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser
-
-
-class Connection(models.TextChoices):
-    LOCAL = "local"
-    SSH = "ssh"
-    POWERSHELL = "powershell"
-    API = "api"
 
 
 class AssetGroup(models.Model):
@@ -58,7 +53,7 @@ class Asset(models.Model):
     hostname = models.CharField(max_length=255, blank=True)
     ip_address = models.GenericIPAddressField(null=True, blank=True)
     description = models.TextField(blank=True)
-    connection = models.CharField(max_length=12, choices=Connection)
+    connection = models.CharField(max_length=40, choices=connection_choices)
     port = models.PositiveIntegerField(null=True, blank=True)
     username = models.CharField(max_length=120, blank=True)
     domain = models.CharField(max_length=120, blank=True)

@@ -21,10 +21,12 @@ from django.http.response import HttpResponseBase  # noqa: E402
 from django.urls import path  # noqa: E402
 
 from executions.live.consumers import execution_socket, list_socket  # noqa: E402
+from executions.tools import get_catalog  # noqa: E402
 from opsconductor import request_limits  # noqa: E402
 from safety import masking_rules  # noqa: E402
 
 request_limits.install()
+get_catalog()  # a bad file among a site's tools ends this process now, not the first request later
 
 Application = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
 

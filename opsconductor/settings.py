@@ -232,7 +232,18 @@ Q_CLUSTER = {
     "log_level": "WARNING",
 }
 
+
+def _tools_dir() -> Path | None:
+    """A site's own tools: TOOLS_DIR, or `tools` under VAR_DIR where there is such a folder."""
+    given = env_str("TOOLS_DIR", "")
+    folder = Path(given).resolve() if given else VAR_DIR / "tools"
+    if given and not folder.is_dir():
+        raise ConfigError(f"TOOLS_DIR names {folder}, which is no folder: make it, or unset TOOLS_DIR.")
+    return folder if folder.is_dir() else None
+
+
 # Plans and limits
+TOOLS_DIR = _tools_dir()
 MAX_TARGETS = env_int("MAX_TARGETS", 1000, minimum=1, maximum=100_000)
 MAX_OUTPUT_BYTES = env_int("MAX_OUTPUT_BYTES", 50 * 1024 * 1024, minimum=1024)
 HTTP_ALLOWED_NETWORKS = env_networks("HTTP_ALLOWED_NETWORKS", [])

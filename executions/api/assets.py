@@ -20,8 +20,9 @@ from executions.api.base import ApiView, Operates, caller
 from executions.api.problems import ApiProblem
 from executions.api.reading import BIGGEST_ID, Query, read_body
 from executions.api.schema import PAGING, call, parameter
+from executions.connections import connection_names
 from executions.inventory_files import check_credential
-from executions.models import Asset, AssetGroup, Connection, StepTarget
+from executions.models import Asset, AssetGroup, StepTarget
 from executions.states import FINAL_EXECUTION
 from safety import audit
 from safety.models import User
@@ -195,7 +196,7 @@ class AssetsView(InventoryView):
         parameters=(
             parameter("q", "A part of name, hostname, description or address."),
             parameter("environment", "One or more, separated by commas."),
-            parameter("connection", "One or more, separated by commas.", enum=Connection.values),
+            parameter("connection", "One or more, separated by commas.", enum=connection_names()),
             parameter("tag", "Carries this tag; given several times, all of them."),
             parameter("group", "Is in this group."),
             parameter("is_active", "Only these.", enum=("true", "false")),
@@ -215,7 +216,7 @@ class AssetsView(InventoryView):
             )
         if environments := query.words("environment"):
             rows = rows.filter(environment__in=environments)
-        if connections := query.choices("connection", Connection.values):
+        if connections := query.choices("connection", connection_names()):
             rows = rows.filter(connection__in=connections)
         if tags := query.words("tag"):
             rows = rows.filter(tags__contains=tags)

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from executions.models import Connection
 from executions.states import ExecutionStatus, StepStatus
 from safety.models import ActionClass, SlaClass
 
@@ -285,7 +284,7 @@ class Status(Shape):
 class AssetShape(Shape):
     id: int
     name: str
-    connection: Connection
+    connection: str
     groups: list[str]
 
 
@@ -304,6 +303,8 @@ class ToolShape(Shape):
     default_timeout_seconds: float
     estimated_duration: float
     max_output_bytes: int
+    source: str | None
+    replaces: str | None
     parameters: list[dict[str, Any]]
 
 

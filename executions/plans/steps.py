@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from executions.connectors.registry import connections
 from executions.plans import vocabulary
 from executions.plans.behaviour import Behaviour, read_behaviour
 from executions.plans.compiled import ActionClass
@@ -184,14 +185,15 @@ def _connection_type(fields: Fields) -> str | None:
     word = fields.text("connection_type", 40).lower()
     if not word:
         return None
-    if word not in vocabulary.CONNECTIONS:
-        fields.wrong(
-            "connection_type",
-            f"There is no connection {shown(word)!r}.",
-            "Write ssh, powershell, api or local, or leave it out: the asset knows how it is reached.",
-        )
-        return None
-    return vocabulary.CONNECTIONS[word]
+    if word in vocabulary.CONNECTIONS or word in connections():
+        return vocabulary.CONNECTIONS.get(word, word)
+    fields.wrong(
+        "connection_type",
+        f"There is no connection {shown(word)!r}.",
+        f"Write {', '.join(sorted({*vocabulary.CONNECTIONS.values(), *connections()}))}, or leave it out: the asset"
+        " knows how it is reached.",
+    )
+    return None
 
 
 def _look_for_secrets(values: Mapping[str, object], path: str, problems: Problems) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from executions.connectors.registry import tool_connectors
 from executions.tools import command_lines
 from executions.tools.parameters import Parameter, build_parameter
 from executions.tools.schema import Argument, BehaviourSpec, CaseSpec, SecondsFromInput, ToolSpec
@@ -15,10 +16,15 @@ from executions.tools.tool import Behaviour, Seconds, Tool
 T = TypeVar("T")
 _PROGRAM_NAME = re.compile(r"[a-z0-9_-]+\.sh")
 _GRAVITY = ("read", "modify", "deploy")
+# What the engine does itself; everything else is some connector's.
+OF_THE_ENGINE = ("none", "inventory")
 
 
-def build_tool(spec: ToolSpec, programs: Path) -> tuple[Tool | None, list[str]]:
-    """Compile `spec`. Returns the tool, or None, and sentences about everything that is wrong with it."""
+def build_tool(spec: ToolSpec, programs: Sequence[Path]) -> tuple[Tool | None, list[str]]:
+    """Compile `spec`, whose programs are looked for in the folders `programs`, in that order.
+
+    Returns the tool, or None, and sentences about everything that is wrong with it.
+    """
     faults: list[str] = []
     parameters = _build_parameters(spec, faults)
     cases: Mapping[str, CaseSpec | None] = spec.by_action.cases if spec.by_action else {spec.name: None}
@@ -92,7 +98,10 @@ def _faults_between_entries(spec: ToolSpec, parameters: Mapping[str, Parameter])
     faults = [f"{name} is used but is not one of the parameters" for name in sorted(used - spec.parameters.keys())]
     faults += [f"the parameter {name} is not used for anything" for name in spec.parameters if name not in used]
     faults += [f"instead speaks of {name}, which is accepted" for name in spec.instead if name in spec.parameters]
-    if spec.connector in ("none", "inventory") and spec.needs_target:
+    if spec.connector not in OF_THE_ENGINE and spec.connector not in tool_connectors():
+        known = ", ".join(sorted({*OF_THE_ENGINE, *tool_connectors()}))
+        faults.append(f"there is no connector {spec.connector}; there are: {known}")
+    if spec.connector in OF_THE_ENGINE and spec.needs_target:
         faults.append(f"a tool with the connector {spec.connector} runs in the engine and has no target")
     if spec.connector == "command" and not spec.needs_target:
         faults.append("a tool that runs a command needs a target to run it on")
@@ -110,7 +119,7 @@ def _faults_between_entries(spec: ToolSpec, parameters: Mapping[str, Parameter])
 
 
 def _build_behaviour(
-    spec: ToolSpec, case: CaseSpec | None, parameters: Mapping[str, Parameter], programs: Path
+    spec: ToolSpec, case: CaseSpec | None, parameters: Mapping[str, Parameter], programs: Sequence[Path]
 ) -> Behaviour:
     """Raises ValueError whose args are sentences."""
     source: BehaviourSpec = case if case is not None else spec
@@ -128,7 +137,7 @@ def _build_behaviour(
     prefix: tuple[str, ...] = ()
     if program is not None and not faults:
         try:
-            prefix = _program_prefix([programs / part for part in program], spec.name)
+            prefix = _program_prefix([_found(part, programs) for part in program], spec.name)
         except (OSError, UnicodeDecodeError) as error:
             faults.append(f"a program cannot be read: {error}")
     if faults:
@@ -212,6 +221,10 @@ def _parts(program: str | list[str] | None) -> list[str] | None:
     return [program] if isinstance(program, str) else program
 
 
+def _found(part: str, programs: Sequence[Path]) -> Path:
+    return next((folder / part for folder in programs if (folder / part).exists()), programs[-1] / part)
+
+
 def _program_prefix(parts: list[Path], name: str) -> tuple[str, ...]:
     """The command line that runs the parts, joined, on any target; values follow as $1, $2, ..."""
     return ("/bin/sh", "-c", "\n".join(part.read_text(encoding="utf-8") for part in parts), name)
@@ -259,6 +272,7 @@ def _assemble(spec: ToolSpec, parameters: Mapping[str, Parameter], behaviours: M
         working_directory=spec.working_directory,
         http=spec.http,
         instead=spec.instead,
+        replaces=spec.replaces or "",
         _names=names,
         _only=None if spec.by_action else every[0],
     )

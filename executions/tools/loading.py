@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import logging
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-import yaml
-from pydantic import ValidationError
+from django.conf import settings
 
-from executions.tools.building import build_tool
-from executions.tools.schema import ToolSpec
+from executions.tools.faults import CatalogError, CatalogFault
+from executions.tools.files import CATALOG_DIRECTORY, PROGRAMS_DIRECTORY, Read, read_folder
+from executions.tools.lines import Lines
 from executions.tools.tool import Tool
 
-CATALOG_DIRECTORY = Path(__file__).parent / "catalog"
-PROGRAMS_DIRECTORY = Path(__file__).parent / "programs"
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogFault:
-    """One thing wrong with one file. `where` is the way to the entry, `parameters.service.type`, or empty."""
-
-    file: str
-    where: str
-    sentence: str
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.where + ': ' if self.where else ''}{self.sentence}"
-
-
-class CatalogError(Exception):
-    """The tool catalog cannot be used. Correct the files named; nothing runs with half a catalog."""
-
-    def __init__(self, faults: Sequence[CatalogFault]) -> None:
-        self.faults = tuple(faults)
-        super().__init__("The tool catalog cannot be used.\n" + "\n".join(f"  {fault}" for fault in self.faults))
+log = logging.getLogger(__name__)
 
 
 class Catalog:
@@ -68,98 +48,103 @@ class Catalog:
 
 @cache
 def get_catalog() -> Catalog:
-    """The catalog that comes with OpsConductor, read once per process. Raises CatalogError."""
-    return load_catalog()
+    """The catalog of this installation: what comes with OpsConductor and the tools of TOOLS_DIR, read once per process.
+
+    Raises CatalogError.
+    """
+    catalog = load_catalog(site=settings.TOOLS_DIR)
+    named = {tool.name: f" (in place of {tool.replaces})" if tool.replaces else "" for tool in catalog if tool.source}
+    own = [name + said for name, said in named.items()]
+    if own:
+        log.info("Tools of %s: %s.", settings.TOOLS_DIR, ", ".join(own))
+    return catalog
 
 
-def load_catalog(directory: Path | None = None, *, programs: Path | None = None) -> Catalog:
-    """Read every `*.yaml` of `directory`, with the programs that they name from `programs`.
+def load_catalog(directory: Path | None = None, *, programs: Path | None = None, site: Path | None = None) -> Catalog:
+    """Read every `*.yaml` of `directory`, with the programs that they name from `programs`, and then those of `site`.
 
     Raises CatalogError with every fault of every file.
     """
     directory = directory or CATALOG_DIRECTORY
     programs = programs or PROGRAMS_DIRECTORY
     faults: list[CatalogFault] = []
-    tools: dict[str, Tool] = {}
-    paths = sorted(directory.glob("*.yaml"))
-    if not paths:
-        faults.append(CatalogFault(str(directory), "", "there is no tool file here"))
-    for path in paths:
-        tool = _read_tool(path, programs, faults)
-        if tool is not None:
-            tools[path.name] = tool
+    tools = read_folder(directory, [programs], faults)
     _refuse_shared_names(tools, faults)
-    for path in sorted(set(directory.iterdir()) - set(paths)) if directory.is_dir() else ():
-        faults.append(CatalogFault(path.name, "", "is not a .yaml file; only tools belong into the catalog"))
+    for path, (file, tool) in tools.items():
+        if tool.replaces:
+            faults.append(_fault(path, file, "replaces", "is for the tools of a site's own folder"))
+    if not tools and not faults:
+        faults.append(CatalogFault(str(directory), "", "there is no tool file here"))
+    merged = [tool for _, tool in tools.values()]
+    if site is not None:
+        merged = _add_site_tools(merged, _read_site(site, programs, faults), faults)
     if faults:
         raise CatalogError(faults)
-    return Catalog(tools.values())
+    return Catalog(merged)
 
 
-def _read_tool(path: Path, programs: Path, faults: list[CatalogFault]) -> Tool | None:
-    try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        faults.append(CatalogFault(path.name, "", f"cannot be read: {' '.join(str(error).split())}"))
-        return None
-    if not isinstance(document, dict):
-        faults.append(CatalogFault(path.name, "", "must be a mapping of a tool's entries"))
-        return None
-    try:
-        spec = ToolSpec.model_validate(document)
-    except ValidationError as error:
-        faults.extend(_shape_faults(path.name, error))
-        return None
-    if path.name != f"{spec.name}.yaml":
-        faults.append(CatalogFault(path.name, "name", f"is {spec.name}, so the file must be called {spec.name}.yaml"))
-    tool, sentences = build_tool(spec, programs)
-    faults.extend(CatalogFault(path.name, "", sentence) for sentence in sentences)
-    return tool
+def _read_site(site: Path, programs: Path, faults: list[CatalogFault]) -> Read:
+    """Read a site's own tools. Its programs are in the folder `programs` beside them, or come with OpsConductor."""
+    if not site.is_dir():
+        faults.append(CatalogFault(str(site), "", "is not a folder"))
+        return {}
+    own = site / PROGRAMS_DIRECTORY.name
+    for path in sorted({*site.glob("*.yaml"), *own.glob("*"), *site.glob(own.name), site}):
+        if path.stat().st_mode & stat.S_IWOTH:
+            faults.append(CatalogFault(str(path), "", "can be written by everybody, who could then run anything"))
+    for path in sorted(own.glob("*.sh")):
+        if (programs / path.name).exists():
+            faults.append(CatalogFault(str(path), "", "has the name of a program of OpsConductor; choose another"))
+    read = read_folder(site, [own, programs], faults, is_site=True)
+    return {path: (file, replace(tool, source=file)) for path, (file, tool) in read.items()}
 
 
-def _shape_faults(file: str, error: ValidationError) -> Iterator[CatalogFault]:
-    """One fault an entry: a union reports each of its alternatives, which would be noise."""
-    seen: set[tuple[object, ...]] = set()
-    for detail in error.errors(include_url=False, include_input=False):
-        location = detail["loc"]
-        known = next((length for length in range(1, len(location) + 1) if location[:length] in seen), None)
-        if known is not None:
-            continue
-        message = "is not an entry that a tool file has" if detail["type"] == "extra_forbidden" else detail["msg"]
-        alternatives = [part for part in location if isinstance(part, str) and ("[" in part or part in _UNION_PARTS)]
-        place = location[: location.index(alternatives[0])] if alternatives else location
-        if place in seen:
-            continue
-        seen.add(place)
-        yield CatalogFault(file, ".".join(str(part) for part in place), message)
-
-
-_UNION_PARTS = frozenset({"str", "int", "float", "bool", "SecondsFromInput"})
-
-
-def _refuse_shared_names(tools: Mapping[str, Tool], faults: list[CatalogFault]) -> None:
+def _refuse_shared_names(tools: Read, faults: list[CatalogFault]) -> None:
     owners: dict[str, str] = {}
-    for file, tool in tools.items():
+    for path, (file, tool) in tools.items():
         for name in (tool.name, *tool.also_known_as):
             if name in owners:
-                faults.append(CatalogFault(file, "also_known_as", f"{name} is already a name in {owners[name]}"))
+                faults.append(_fault(path, file, "also_known_as", f"{name} is already a name in {owners[name]}"))
             owners.setdefault(name, file)
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Refuses a mapping that has an entry twice: of two equal entries YAML would keep the last without a word."""
+def _add_site_tools(tools: list[Tool], site: Read, faults: list[CatalogFault]) -> list[Tool]:
+    """Put a site's tools beside the others: none takes the place of another, or its name, without saying so.
+
+    A tool that stands in the place of another goes by all of its names, too: plans that use them find one tool.
+    """
+    by_name = {tool.name: tool for tool in tools}
+    replaced: dict[str, str] = {}
+    own: list[tuple[Path, str, Tool]] = []
+    for path, (file, tool) in site.items():
+        if tool.replaces and tool.replaces not in by_name:
+            faults.append(_fault(path, file, "replaces", f"there is no tool {tool.replaces} that it could replace"))
+        elif tool.replaces in replaced:
+            sentence = f"{tool.replaces} is already replaced by {replaced[tool.replaces]}"
+            faults.append(_fault(path, file, "replaces", sentence))
+        elif tool.replaces:
+            replaced[tool.replaces] = file
+            former = by_name[tool.replaces]
+            names = dict.fromkeys((*tool.also_known_as, former.name, *former.also_known_as))
+            tool = replace(tool, also_known_as=tuple(name for name in names if name != tool.name))
+        own.append((path, file, tool))
+    left = [tool for tool in tools if tool.name not in replaced]
+    owners = {name: tool for tool in left for name in (tool.name, *tool.also_known_as)}
+    for path, file, tool in own:
+        for name in (tool.name, *tool.also_known_as):
+            if name in owners:
+                entry = "name" if name == tool.name else "also_known_as"
+                faults.append(_fault(path, file, entry, _taken(name, owners[name])))
+            owners.setdefault(name, tool)
+    return [*left, *(tool for _, _, tool in own)]
 
 
-def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    mapping: dict[Any, Any] = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, str):
-            raise yaml.constructor.ConstructorError(None, None, f"the entry {key!r} is not text", key_node.start_mark)
-        if key in mapping:
-            raise yaml.constructor.ConstructorError(None, None, f"the entry {key} is there twice", key_node.start_mark)
-        mapping[key] = loader.construct_object(value_node, deep=True)
-    return mapping
+def _fault(path: Path, file: str, entry: str, sentence: str) -> CatalogFault:
+    return CatalogFault(file, entry, sentence, Lines(path.read_text(encoding="utf-8")).of((entry,)))
 
 
-_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates)
+def _taken(name: str, owner: Tool) -> str:
+    if owner.source:
+        return f"{name} is already a name of the tool in {owner.source}"
+    what = f"{name} is a tool of OpsConductor" if name == owner.name else f"{name} is another name of {owner.name}"
+    return f"{what}; choose another name, or write `replaces: {owner.name}` if this is to stand in its place"

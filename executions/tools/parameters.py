@@ -42,6 +42,7 @@ class Parameter:
     fixed: bool
     in_argv: bool
     normalise: Check = field(repr=False)
+    example: Any = None
 
     @property
     def can_be_secret(self) -> bool:
@@ -54,18 +55,18 @@ def build_parameter(name: str, spec: ParameterSpec, *, fixed: bool, in_argv: boo
     """Compile one parameter. Raises ValueError with a sentence when the entry does not make sense."""
     _refuse_misplaced_words(name, spec)
     check = _check(spec, fixed)
-    default = spec.default
-    if default is not None:
+    given: dict[str, Any] = {"default": spec.default, "example": spec.example}
+    for word, value in given.items():
         try:
-            default = check(default, True)
+            given[word] = None if value is None else check(value, True)
         except Unfit as unfit:
-            raise ValueError(f"the default of parameter {name} {unfit.message}") from None
+            raise ValueError(f"the {word} of parameter {name} {unfit.message}") from None
     return Parameter(
         name=name,
         type=spec.type,
         description=spec.description,
         required=spec.required,
-        default=default,
+        default=given["default"],
         aliases=tuple(spec.aliases),
         enum=tuple(spec.enum or ()),
         pattern=spec.pattern,
@@ -75,6 +76,7 @@ def build_parameter(name: str, spec: ParameterSpec, *, fixed: bool, in_argv: boo
         fixed=fixed,
         in_argv=in_argv,
         normalise=check,
+        example=given["example"],
     )
 
 

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterable
 
-from executions.tools.loading import Catalog, get_catalog
+from executions.tools.loading import Catalog, load_catalog
 from executions.tools.parameters import Parameter
 from executions.tools.tool import Behaviour, Seconds, Tool
 
@@ -130,4 +130,4 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(render_reference(get_catalog()))
+    sys.stdout.write(render_reference(load_catalog()))

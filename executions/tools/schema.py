@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
 ActionClass = Literal["read", "modify", "deploy"]
-ConnectorKind = Literal["none", "command", "http", "inventory"]
 ParameterType = Literal[
     "string", "integer", "number", "boolean", "list", "mapping", "path", "duration", "url", "host", "json", "auth"
 ]
@@ -33,13 +32,15 @@ class SecondsFromInput(FileModel):
 class ParameterSpec(FileModel):
     """One parameter. `min`, `max` bound numbers; `min_length`, `max_length` characters, or entries of a list.
 
-    In a mapping `pattern` and `items` are about the values, `keys` is the pattern of the names.
+    In a mapping `pattern` and `items` are about the values, `keys` is the pattern of the names. `example` is what
+    people are shown.
     """
 
     type: ParameterType
     description: Sentence
     required: StrictBool = False
     default: Scalar | list[Scalar] | dict[str, Scalar] | None = None
+    example: Scalar | list[Scalar] | dict[str, Scalar] | None = None
     aliases: list[Name] = []
     enum: list[StrictStr] | None = None
     synonyms: dict[StrictStr, StrictStr] = {}
@@ -99,12 +100,13 @@ class CasesSpec(FileModel):
 
 
 class ToolSpec(BehaviourSpec):
-    """A whole catalog file."""
+    """A whole catalog file. `replaces`: the tool in whose place it stands; only a site's own tool can have it."""
 
     name: Name
+    replaces: Name | None = None
     also_known_as: list[Name] = []
     summary: Sentence
-    connector: ConnectorKind
+    connector: Name
     needs_target: StrictBool
     action_class: ActionClass
     idempotent: StrictBool

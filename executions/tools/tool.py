@@ -12,7 +12,7 @@ from executions.tools.command_lines import Render
 from executions.tools.http_requests import build_request
 from executions.tools.parameters import Parameter
 from executions.tools.problems import InputProblem, InvalidInput, Unfit
-from executions.tools.schema import ActionClass, ConnectorKind, HttpSpec
+from executions.tools.schema import ActionClass, HttpSpec
 
 # A secret shorter than this is looked for as a whole argument only: "a" is in nearly every command line.
 _SHORTEST_SEARCHED_SECRET = 4
@@ -61,13 +61,14 @@ class Tool:
 
     The figures without `_for` are those of the tool as a whole: the gravest action class and irreversibility of its
     actions, idempotent only if all are. The `_for` methods take a step's inputs, normalised or not.
-    Times are seconds. `connector`: none (the engine itself), command (argv on the target), http, inventory.
+    Times are seconds. `connector`: none (the engine itself), command (argv on the target), http, inventory, or what an
+    added connector calls it. `source`: the file of a site's own tool; `replaces`: the tool in whose place it stands.
     """
 
     name: str
     summary: str
     also_known_as: tuple[str, ...]
-    connector: ConnectorKind
+    connector: str
     needs_target: bool
     action_class: ActionClass
     idempotent: bool
@@ -85,6 +86,8 @@ class Tool:
     working_directory: str | None = None
     http: HttpSpec | None = None
     instead: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
+    replaces: str = ""
     _names: Mapping[Any, Parameter] = field(default_factory=dict, repr=False)
     _only: Behaviour | None = field(default=None, repr=False)
 

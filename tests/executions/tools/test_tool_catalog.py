@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from executions.tools import Catalog, Tool, get_catalog
-from executions.tools.loading import CATALOG_DIRECTORY, PROGRAMS_DIRECTORY
+from executions.tools.files import CATALOG_DIRECTORY, PROGRAMS_DIRECTORY
 from executions.tools.schema import ToolSpec
 
 Find = Callable[[str], Tool]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,14 +91,14 @@ def test_adding_a_tool_is_adding_a_file(write: Write) -> None:
 @pytest.mark.parametrize(
     ("document", "expected"),
     [
-        (changed(GOOD, summary=...), "greet.yaml: summary: Field required"),
-        (changed(GOOD, colour="red"), "greet.yaml: colour: is not an entry that a tool file has"),
+        (changed(GOOD, summary=...), ": summary: Field required"),
+        (changed(GOOD, colour="red"), ": colour: is not an entry that a tool file has"),
         (changed(GOOD, parameters__whom__colour="red"), "parameters.whom.colour: is not an entry that a tool file has"),
         (changed(GOOD, parameters__whom__type="text"), "parameters.whom.type: Input should be 'string', "),
         (changed(GOOD, parameters__whom__description=...), "parameters.whom.description: Field required"),
         (changed(GOOD, idempotent="yes"), "idempotent: Input should be a valid boolean"),
         (changed(GOOD, action_class="write"), "action_class: Input should be 'read', 'modify' or 'deploy'"),
-        (changed(GOOD, connector="telnet"), "connector: Input should be "),
+        (changed(GOOD, connector="telnet"), "there is no connector telnet; there are: "),
         (changed(GOOD, default_timeout_seconds=-1), "default_timeout_seconds: Input should be "),
         (changed(GOOD, default_timeout_seconds="10"), "default_timeout_seconds: Input should be "),
         (changed(GOOD, max_output_bytes=60_000_000), "max_output_bytes: Input should be less than"),
@@ -152,7 +153,7 @@ def test_adding_a_tool_is_adding_a_file(write: Write) -> None:
 def test_a_fault_is_told_with_its_file_and_place(write: Write, document: object, expected: str) -> None:
     told = sentences(write(document))
     assert any(expected in sentence for sentence in told), told
-    assert all(sentence.startswith("greet.yaml: ") for sentence in told)
+    assert all(re.match(r"greet\.yaml:[1-9][0-9]*: ", sentence) for sentence in told)
 
 
 def test_all_faults_of_all_files_are_told_at_once(write: Write) -> None:
@@ -163,15 +164,15 @@ def test_all_faults_of_all_files_are_told_at_once(write: Write) -> None:
     told = sentences(folder)
     assert len(told) == 7
     for start in (
-        "greet.yaml: colour: ",
-        "greet.yaml: idempotent: ",
-        "bow.yaml: who is used",
-        "bow.yaml: the parameter times is not used",
-        "bow.yaml: the parameter whom is not used",
-        "nod.yaml: cannot be read",
+        "greet.yaml:N: colour: ",
+        "greet.yaml:N: idempotent: ",
+        "bow.yaml:N: who is used",
+        "bow.yaml:N: the parameter times is not used",
+        "bow.yaml:N: the parameter whom is not used",
+        "nod.yaml:N: cannot be read",
         "notes.txt: ",
     ):
-        assert len([sentence for sentence in told if sentence.startswith(start)]) == 1, told
+        assert len([one for one in told if re.sub(r":\d+: ", ":N: ", one, count=1).startswith(start)]) == 1, told
 
 
 def test_one_wrong_entry_is_one_fault(write: Write) -> None:
@@ -182,7 +183,7 @@ def test_one_wrong_entry_is_one_fault(write: Write) -> None:
 def test_two_files_cannot_share_a_name(write: Write) -> None:
     write(GOOD)
     folder = write(changed(ACTIONS, name="bow", also_known_as=["greet"]), file="bow.yaml")
-    assert sentences(folder) == ["greet.yaml: also_known_as: greet is already a name in bow.yaml"]
+    assert sentences(folder) == ["greet.yaml:1: also_known_as: greet is already a name in bow.yaml"]
 
 
 def test_a_folder_without_tools_is_a_fault(tmp_path: Path) -> None:

@@ -56,8 +56,8 @@ def test_the_reference_page_names_every_tool_and_parameter(catalog: Catalog) -> 
 
 
 def test_the_tool_of_the_guide_can_be_added(tmp_path: Path) -> None:
-    example = (DOCS / "how-to" / "add-a-tool.md").read_text().split("```yaml\n")[1].split("```")[0]
-    (tmp_path / "restart_app.yaml").write_text(example)
+    example = (DOCS / "how-to" / "add-a-tool.md").read_text().split("```yaml\nname: ")[1].split("```")[0]
+    (tmp_path / "restart_app.yaml").write_text(f"name: {example}")
     found = load_catalog(tmp_path).get("restart_app")
     assert found is not None
     argv = found.prepare({"application": "shop", "verbose": True}).argv
