@@ -17,7 +17,9 @@ S = StepStatus
 RESULTS_ALL_THE_SAME = frozenset({None, ErrorCode.KILLED_BY_SIGNAL, ErrorCode.UNEXPECTED_STATUS})
 
 # It was sent, and what came back does not say whether it took effect.
-MAY_HAVE_ACTED = frozenset({ErrorCode.NO_ANSWER, ErrorCode.INVALID_ANSWER, ErrorCode.REDIRECT_REFUSED})
+MAY_HAVE_ACTED = frozenset(
+    {ErrorCode.NO_ANSWER, ErrorCode.CONNECTION_LOST, ErrorCode.INVALID_ANSWER, ErrorCode.REDIRECT_REFUSED}
+)
 
 ENDED_FROM_OUTSIDE = frozenset({ErrorCode.STOPPED, ErrorCode.NOT_STARTED})
 

@@ -53,7 +53,10 @@ def test_what_ended_by_itself_while_it_was_asked_to_stop_is_judged_by_how_it_end
     assert judged(Outcome(3, stop_confirmed=True), stop_reason=reason) == "failed"
 
 
-@pytest.mark.parametrize("code", [ErrorCode.NO_ANSWER, ErrorCode.INVALID_ANSWER, ErrorCode.REDIRECT_REFUSED])
+@pytest.mark.parametrize(
+    "code",
+    [ErrorCode.NO_ANSWER, ErrorCode.CONNECTION_LOST, ErrorCode.INVALID_ANSWER, ErrorCode.REDIRECT_REFUSED],
+)
 def test_a_lost_answer_is_unknown_unless_it_may_be_asked_again(code: ErrorCode) -> None:
     assert judged(Outcome(None, code)) == "unknown"
     assert judged(Outcome(None, code), idempotent=True) == "failed"
