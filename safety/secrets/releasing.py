@@ -44,7 +44,8 @@ def release(wanted: Sequence[Wanted]) -> list[Answers]:
     forbidden = _forbidden(wanted, users)
     read = _read(wanted, tenants, forbidden)
     answers = [
-        {path: _answer(one, path, forbidden, read[one.tenant_id]) for path in sorted(one.paths)} for one in wanted
+        {path: _answer(path, kept_back, read[one.tenant_id]) for path in sorted(one.paths)}
+        for one, kept_back in zip(wanted, forbidden, strict=True)
     ]
     audit.record_many(
         [
@@ -56,33 +57,39 @@ def release(wanted: Sequence[Wanted]) -> list[Answers]:
     return answers
 
 
-def _forbidden(wanted: Iterable[Wanted], users: dict[int, User]) -> dict[int, set[str]]:
-    """Return by user the paths that its plans may not name, should a rule have come since they were submitted."""
-    paths: dict[int, set[str]] = defaultdict(set)
+def _forbidden(wanted: Iterable[Wanted], users: dict[int, User]) -> list[set[str]]:
+    """Return for each the paths that its user may not have, should a rule have come since the plan was submitted.
+
+    Whose plan may run on a machine is what rights on the machine say, and not who may name its credential in a plan:
+    no rule is asked for that. Who is not active any more gets nothing at all.
+    """
+    named: dict[int, set[str]] = defaultdict(set)
     for one in wanted:
-        # Whose plan may run on a machine is what rights on the machine say, and not who may name its credential.
         if one.purpose != CREDENTIAL:
-            paths[one.actor_id] |= one.paths
-    return {user_id: forbidden_paths(users[user_id], named) for user_id, named in paths.items()}
+            named[one.actor_id] |= one.paths
+    ruled = {user_id: forbidden_paths(users[user_id], paths) for user_id, paths in named.items()}
+
+    def kept_back(one: Wanted) -> set[str]:
+        if not users[one.actor_id].is_active:
+            return set(one.paths)
+        return set() if one.purpose == CREDENTIAL else ruled[one.actor_id] & one.paths
+
+    return [kept_back(one) for one in wanted]
 
 
-def _forbidden_to(one: Wanted, forbidden: dict[int, set[str]]) -> set[str]:
-    return set() if one.purpose == CREDENTIAL else forbidden.get(one.actor_id, set())
-
-
-def _read(wanted: Iterable[Wanted], tenants: dict[int, Tenant], forbidden: dict[int, set[str]]) -> dict[int, Answers]:
+def _read(wanted: Sequence[Wanted], tenants: dict[int, Tenant], forbidden: Sequence[set[str]]) -> dict[int, Answers]:
     """Ask the store once for each tenant, and only for what somebody may have."""
     paths: dict[int, set[str]] = defaultdict(set)
-    for one in wanted:
-        paths[one.tenant_id] |= one.paths - _forbidden_to(one, forbidden)
+    for one, kept_back in zip(wanted, forbidden, strict=True):
+        paths[one.tenant_id] |= one.paths - kept_back
     store = configured_store()
     return {
         tenant_id: store.read(tenants[tenant_id], sorted(named)) if named else {} for tenant_id, named in paths.items()
     }
 
 
-def _answer(one: Wanted, path: str, forbidden: dict[int, set[str]], read: Answers) -> StoredSecret | SecretUnavailable:
-    if path in _forbidden_to(one, forbidden):
+def _answer(path: str, kept_back: set[str], read: Answers) -> StoredSecret | SecretUnavailable:
+    if path in kept_back:
         return SecretUnavailable(
             path, f"The requester may not use the secret {path}.", "Have an administrator change the rule for it."
         )

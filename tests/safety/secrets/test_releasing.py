@@ -23,8 +23,8 @@ def ruth(db: None) -> User:
     return user
 
 
-def wanted(by: User, *paths: str, execution: int = 7) -> Wanted:
-    return Wanted(by.tenant_id, by.pk, execution, "dump", frozenset(paths))
+def wanted(by: User, *paths: str, execution: int = 7, purpose: str = "step") -> Wanted:
+    return Wanted(by.tenant_id, by.pk, execution, "dump", frozenset(paths), purpose)
 
 
 def keep(path: str, tenant: str = "default") -> None:
@@ -70,8 +70,17 @@ def test_what_cannot_be_recorded_is_not_released(ruth: User) -> None:
 def test_somebody_who_is_not_active_any_more_gets_nothing(ruth: User) -> None:
     keep("there")
     User.objects.filter(pk=ruth.pk).update(is_active=False)
-    [answers] = release([wanted(ruth, "there")])
-    assert isinstance(answers["there"], SecretUnavailable)
+    answers = release([wanted(ruth, "there"), wanted(ruth, "there", purpose="credential")])
+    assert all(isinstance(one["there"], SecretUnavailable) for one in answers)
+
+
+def test_a_rule_says_who_names_a_secret_in_a_plan_and_not_whose_plan_runs_on_a_machine(ruth: User) -> None:
+    keep("ssh/web")
+    SecretRule.objects.create(tenant=ruth.tenant, prefix="ssh")
+    named, reached = release([wanted(ruth, "ssh/web"), wanted(ruth, "ssh/web", purpose="credential")])
+    assert isinstance(named["ssh/web"], SecretUnavailable)
+    assert isinstance(reached["ssh/web"], StoredSecret)
+    assert uses() == [("user:ruth", "ssh/web", False, "secret_unavailable", 7), ("user:ruth", "ssh/web", True, "", 7)]
 
 
 def test_many_executions_share_their_questions(ruth: User, django_assert_num_queries: Any) -> None:
