@@ -21,6 +21,7 @@ from opsconductor.environment import (
 )
 from opsconductor.made_once import made_once
 from opsconductor.secret_store import secret_store_settings
+from opsconductor.service_settings import service_settings
 from opsconductor.single_sign_on import single_sign_on
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -261,6 +262,10 @@ SECRETS_BACKEND = _secret_store.backend
 FIELD_ENCRYPTION_KEYS = _secret_store.keys
 VAULT = _secret_store.vault
 AWS_REGION = _secret_store.aws_region
+
+# Services that are there already; None: the embedded inventory and connectors serve (executions/clients)
+ASSET_SERVICE, AUTOMATION_SERVICE = service_settings()
+ASSET_SERVICE_TENANT = env_str("ASSET_SERVICE_TENANT", "default")  # whose inventory it is
 
 SESSION_ENGINE = "safety.sessions"
 SESSION_IDLE = timedelta(minutes=env_int("SESSION_IDLE_MINUTES", 120, minimum=1, maximum=10_080))

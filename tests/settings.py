@@ -12,7 +12,7 @@ from opsconductor import embedded_postgres
 # What the tests are started with must not lead them to an installation that somebody uses.
 for name in (
     "DATABASE_URL", "SECRET_KEY", "HTTP_ALLOWED_NETWORKS", "ALLOWED_HOSTS", "PORT", "BIND", "DEBUG", "SECRETS_BACKEND",
-    "FIELD_ENCRYPTION_KEYS",
+    "FIELD_ENCRYPTION_KEYS", "ASSET_SERVICE_URL", "AUTOMATION_SERVICE_URL", "SERVICE_TOKEN",
 ):  # fmt: skip
     os.environ.pop(name, None)
     os.environ.pop(f"{name}_FILE", None)
