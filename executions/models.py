@@ -78,7 +78,14 @@ class Asset(models.Model):
     updated_at = models.DateTimeField(auto_now=True)
 
     class Meta:
-        constraints = (models.UniqueConstraint(fields=["tenant", "name"], name="asset_name_once_per_tenant"),)
+        constraints = (
+            models.UniqueConstraint(fields=["tenant", "name"], name="asset_name_once_per_tenant"),
+            models.UniqueConstraint(
+                fields=["tenant", "external_id"],
+                condition=~Q(external_id=""),
+                name="asset_external_id_once_per_tenant",
+            ),
+        )
         indexes = (
             models.Index(fields=["tenant", "hostname"], name="asset_hostname"),
             models.Index(fields=["tenant", "ip_address"], name="asset_ip_address"),

@@ -178,7 +178,9 @@ def _save_asset(given: dict[str, Any], by: User, row: Asset | None) -> Asset:
                 row.groups.set(_groups_named(groups, by))
             fields = [*given, *(["groups"] if groups is not None else [])]
             _record("asset.create" if is_new else "asset.change", row, by, fields=sorted(fields))
-    except IntegrityError:
+    except IntegrityError as fault:
+        if "asset_external_id_once_per_tenant" in str(fault):
+            raise ApiProblem("already_exists", "Another asset has this external_id already.") from None
         raise ApiProblem("already_exists", f"There is already an asset {given.get('name', '')}.") from None
     return _assets(by).get(pk=row.pk)
 

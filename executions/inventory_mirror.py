@@ -1,0 +1,186 @@
+"""The assets of an asset service as rows of our own, so that locks, rights and approvals have something to hold.
+
+The service owns what it says. What it leaves null stays as it is here, so that an environment or an owner can be added;
+but not where the machine is: an address that is gone there is gone here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from executions.clients.asset_shapes import ServiceAsset
+from executions.clients.words import NO_CONNECTION, connection_of, criticality_of, environment_of, is_target
+from executions.models import Asset
+from safety import audit
+from safety.models import Tenant
+
+BATCH_ROWS = 1_000
+MOST_NAMED = 20  # of the changed ones, in the audit
+
+_LENGTHS = {
+    "hostname": 255, "device_type": 60, "os_type": 30, "os_version": 60, "status": 30, "environment": 30,
+    "criticality": 20, "service_type": 30, "owner": 120, "support_contact": 120, "username": 120, "domain": 120,
+}  # fmt: skip
+_COLUMNS = (
+    "name", "hostname", "ip_address", "description", "connection", "port", "username", "domain", "device_type",
+    "os_type", "os_version", "status", "environment", "criticality", "service_type", "owner", "support_contact", "tags",
+    "is_active",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Mirrored:
+    """What became of the rows: names by what was done, and the ids here by those of the service."""
+
+    created: list[str] = field(default_factory=list)
+    updated: list[str] = field(default_factory=list)
+    unchanged: int = 0
+    ids: dict[str, int] = field(default_factory=dict)
+
+
+def mirror(rows: Sequence[ServiceAsset], *, tenant_id: int, dry_run: bool = False) -> Mirrored:
+    """Bring the assets of `rows` here up to date, making those that are missing; nothing is ever removed.
+
+    Two that do this at once: the second waits for the first, by the lock on the tenant that imports take as well, and
+    compares again, so neither meets the other's new rows in a unique index. Nothing is locked when nothing differs.
+    """
+    latest = {row.id: row for row in rows}
+    result = Mirrored()
+    batches = [list(latest.values())[start : start + BATCH_ROWS] for start in range(0, len(latest), BATCH_ROWS)]
+    for batch in batches:
+        if not _is_as_it_should_be(batch, tenant_id, result):
+            _bring_up_to_date(batch, tenant_id, result, dry_run=dry_run)
+    return result
+
+
+def _is_as_it_should_be(batch: Sequence[ServiceAsset], tenant_id: int, result: Mirrored) -> bool:
+    """Without a lock: whether every row is here and the same already; notes them in `result` if so."""
+    known = _known(batch, tenant_id)
+    if len(known) < len(batch) or any(_differences(row, known[row.id]) for row in batch):
+        return False
+    result.unchanged += len(batch)
+    result.ids.update((number, asset.pk) for number, asset in known.items())
+    return True
+
+
+def _bring_up_to_date(batch: Sequence[ServiceAsset], tenant_id: int, result: Mirrored, *, dry_run: bool) -> None:
+    with transaction.atomic():
+        # Not FOR UPDATE, which would wait for every submit: whatever refers to the tenant holds FOR KEY SHARE on it.
+        tenant = Tenant.objects.select_for_update(no_key=True).get(pk=tenant_id)
+        known = _known(batch, tenant_id)
+        names = _Names(tenant_id, batch)
+        new: list[Asset] = []
+        changed: list[Asset] = []
+        for row in batch:
+            asset = known.get(row.id)
+            if asset is None:
+                asset = Asset(tenant_id=tenant_id, external_id=row.id, environment="production", criticality="medium")
+                asset.connection = NO_CONNECTION
+                new.append(asset)
+            differences = _differences(row, asset, names)
+            if row.id in known:
+                if not differences:
+                    result.unchanged += 1
+                    continue
+                changed.append(asset)
+            for column, value in differences.items():
+                setattr(asset, column, value)
+            asset.updated_at = timezone.now()  # bulk_update does not set it
+        made = Asset.objects.bulk_create(new)
+        if changed:
+            Asset.objects.bulk_update(changed, [*_COLUMNS, "updated_at"], batch_size=BATCH_ROWS)
+        result.created += [asset.name for asset in made]
+        result.updated += [asset.name for asset in changed]
+        result.ids.update((asset.external_id, asset.pk) for asset in (*known.values(), *made))
+        if made or changed:
+            audit.record(
+                "asset.import", tenant_id=tenant_id, object_type="tenant", object_id=tenant_id, object_name=tenant.name,
+                data={
+                    "source": "asset-service", "created": len(made), "updated": len(changed),
+                    "names": [asset.name for asset in (*made, *changed)[:MOST_NAMED]],
+                },
+            )  # fmt: skip
+        if dry_run:
+            transaction.set_rollback(True)
+
+
+def _known(batch: Iterable[ServiceAsset], tenant_id: int) -> dict[str, Asset]:
+    found = Asset.objects.filter(tenant_id=tenant_id, external_id__in=[row.id for row in batch])
+    return {asset.external_id: asset for asset in found}
+
+
+def _differences(row: ServiceAsset, asset: Asset, names: _Names | None = None) -> dict[str, Any]:
+    """Return what is to be changed of an asset so that it says what the service says.
+
+    Its name is the service's as long as nobody else here has it; without `names` a name that was made apart once is
+    taken for right.
+    """
+    wanted = dict(_columns(row))
+    if names is not None:
+        wanted["name"] = names.name_for(row, asset)
+    elif asset.name in _spellings(row):
+        wanted["name"] = asset.name
+    return {column: value for column, value in wanted.items() if getattr(asset, column) != value}
+
+
+def _columns(row: ServiceAsset) -> Iterator[tuple[str, Any]]:
+    yield "name", _plain_name(row)
+    yield "ip_address", row.ip_address
+    yield "hostname", row.hostname[: _LENGTHS["hostname"]]
+    yield "port", row.port
+    yield "is_active", is_target(is_active=row.is_active, status=row.status)
+    said: dict[str, Any] = {
+        "description": row.description,
+        "device_type": row.device_type,
+        "os_type": row.os_type.lower(),
+        "os_version": row.os_version,
+        "status": row.status.lower(),
+        "environment": row.environment and environment_of(row.environment),
+        "criticality": row.criticality and criticality_of(row.criticality),
+        "owner": row.owner,
+        "support_contact": row.support_contact,
+        "service_type": row.service_type.lower(),
+        "connection": row.service_type and connection_of(row.service_type),
+        "username": row.username,
+        "domain": row.domain,
+    }
+    for column, value in said.items():
+        if value:
+            yield column, value[: _LENGTHS.get(column)]
+    if row.tags is not None:
+        yield "tags", list(row.tags)
+
+
+def _plain_name(row: ServiceAsset) -> str:
+    return (row.name or row.hostname or row.ip_address or f"asset {row.id}")[:255]
+
+
+def _spellings(row: ServiceAsset) -> tuple[str, str]:
+    """The name of an asset here: the service's, or the same with its id when another asset has that one."""
+    plain = _plain_name(row)
+    return plain, f"{plain[: 250 - len(row.id)]} ({row.id})"
+
+
+class _Names:
+    """Which names of a tenant are taken, by whom, while a batch is written under the tenant's lock."""
+
+    def __init__(self, tenant_id: int, batch: Iterable[ServiceAsset]) -> None:
+        wanted = {spelling for row in batch for spelling in _spellings(row)}
+        taken = Asset.objects.filter(Q(name__in=wanted), tenant_id=tenant_id).values_list("name", "external_id", "pk")
+        self._taken: dict[str, str] = {name: external_id or f"\0{pk}" for name, external_id, pk in taken}
+
+    def name_for(self, row: ServiceAsset, asset: Asset) -> str:
+        """Return the first spelling that nobody else has, and keep it for this asset."""
+        for spelling in _spellings(row):
+            if self._taken.setdefault(spelling, row.id) == row.id:
+                return spelling
+        number = 2
+        while self._taken.setdefault(spelling := f"{_spellings(row)[1][:240]} {number}", row.id) != row.id:
+            number += 1
+        return spelling

@@ -1,0 +1,151 @@
+"""Assets of the asset service as rows of our own."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from django.db import connection
+from pytest_django import DjangoAssertNumQueries
+
+from executions.clients.asset_shapes import ServiceAsset
+from executions.inventory_mirror import Mirrored, mirror
+from executions.models import Asset, AssetGroup
+from safety.models import AuditRecord, Tenant
+from tests.contract.fake_services import asset
+
+pytestmark = pytest.mark.django_db
+
+
+def tenant_id() -> int:
+    return Tenant.objects.get(name="default").pk
+
+
+def bring(*rows: dict[str, Any]) -> Mirrored:
+    return mirror([ServiceAsset.model_validate(row) for row in rows], tenant_id=tenant_id())
+
+
+def one(external_id: str) -> Asset:
+    return Asset.objects.get(external_id=external_id)
+
+
+def test_a_row_that_says_nothing_gets_what_asks_for_the_most_approval_and_cannot_be_reached() -> None:
+    bring(asset(7, ""))
+    row = one("7")
+    assert (row.name, row.environment, row.criticality, row.connection) == (
+        "asset 7", "production", "medium", "unknown",
+    )  # fmt: skip
+    assert row.is_active
+
+
+@pytest.mark.parametrize(
+    ("service_type", "connection"),
+    [
+        ("ssh", "ssh"), ("WinRM", "powershell"), ("http", "api"), ("https", "api"), (None, "unknown"), ("rdp", "rdp"),
+        ("a very long service type", "unknown"),
+    ],
+)  # fmt: skip
+def test_the_service_type_decides_the_connection(service_type: str | None, connection: str) -> None:
+    bring(asset(1, "x", service_type=service_type))
+    assert one("1").connection == connection
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_target"),
+    [
+        ({}, True), ({"status": "active", "is_active": True}, True), ({"status": "maintenance"}, True),
+        ({"is_active": False}, False), ({"status": "inactive"}, False),
+        ({"status": "Decommissioned", "is_active": True}, False),
+    ],
+)  # fmt: skip
+def test_what_is_out_of_use_there_is_no_target_here(fields: dict[str, Any], is_target: bool) -> None:
+    bring(asset(1, "x", **fields))
+    assert one("1").is_active is is_target
+
+
+def test_a_foreign_word_never_lowers_what_has_to_be_approved() -> None:
+    bring(asset(1, "x", environment="dev", criticality="meh"), asset(2, "y", environment="Staging", criticality="LOW"))
+    assert (one("1").environment, one("1").criticality) == ("production", "critical")
+    assert (one("2").environment, one("2").criticality) == ("staging", "low")
+
+
+def test_what_the_service_leaves_open_is_kept_here_but_never_an_address() -> None:
+    bring(asset(1, "x", hostname="x.example.org", ip_address="10.0.0.1", port=22))
+    row = one("1")
+    row.environment, row.owner, row.connection, row.credential = "development", "team", "ssh", "ssh/x"
+    row.save()
+    group = AssetGroup.objects.create(tenant_id=tenant_id(), name="web")
+    row.groups.add(group)
+    bring(asset(1, "x", description="new"))
+    row.refresh_from_db()
+    assert (row.environment, row.owner, row.connection, row.credential) == ("development", "team", "ssh", "ssh/x")
+    assert (row.hostname, row.ip_address, row.port, row.description) == ("", None, None, "new")
+    assert list(row.groups.all()) == [group]
+
+
+def test_names_that_clash_are_told_apart_and_stay_as_they_are() -> None:
+    Asset.objects.create(tenant_id=tenant_id(), name="web-1", connection="ssh")
+    bring(asset(1, "web-1"), asset(2, "db"), asset(3, "db"))
+    assert {row.external_id: row.name for row in Asset.objects.exclude(external_id="")} == {
+        "1": "web-1 (1)", "2": "db", "3": "db (3)",
+    }  # fmt: skip
+    again = bring(asset(1, "web-1"), asset(2, "db"), asset(3, "db"))
+    assert (again.created, again.updated, again.unchanged) == ([], [], 3)
+    bring(asset(2, "db-a"), asset(3, "db-a"))
+    bring(asset(2, "x" * 400), asset(3, "x" * 400))
+    assert len({row.name for row in Asset.objects.all()}) == Asset.objects.count()
+
+
+def test_ids_are_of_a_tenant_and_may_be_numbers_or_uuids() -> None:
+    other = Tenant.objects.create(name="other")
+    Asset.objects.create(tenant=other, name="theirs", connection="ssh", external_id="5")
+    uuid = "6f1c2f9e-6f0c-4a3e-9f7e-0a6b8f7f2f10"
+    done = bring(asset(5, "a"), asset(uuid, "b"))
+    assert set(done.ids) == {"5", uuid}
+    assert set(done.ids.values()) == {
+        one_of.pk for one_of in Asset.objects.filter(external_id__in=["5", uuid], tenant_id=tenant_id())
+    }
+
+
+def test_nothing_is_written_or_locked_when_nothing_differs(
+    django_assert_num_queries: DjangoAssertNumQueries,
+) -> None:
+    rows = [ServiceAsset.model_validate(asset(number, f"h{number}", tags=["a"])) for number in range(50)]
+    mine = tenant_id()
+    mirror(rows, tenant_id=mine)
+    records = AuditRecord.objects.count()
+    with django_assert_num_queries(1):
+        mirror(rows, tenant_id=mine)
+    assert AuditRecord.objects.count() == records
+
+
+def test_what_was_brought_in_is_on_record() -> None:
+    bring(asset(1, "x"))
+    record = AuditRecord.objects.get(action="asset.import")
+    assert record.data["source"] == "asset-service"
+    assert record.data["names"] == ["x"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_that_bring_the_same_rows_at_once_every_row_is_made_once() -> None:
+    rows = [ServiceAsset.model_validate(asset(number, "same")) for number in range(20)]
+    mine, barrier = tenant_id(), threading.Barrier(6)
+    done: list[Mirrored] = []
+
+    def one_of_them(turned: bool) -> None:
+        barrier.wait()
+        try:
+            done.append(mirror(rows[::-1] if turned else rows, tenant_id=mine))
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=one_of_them, args=(number % 2 == 0,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(done) == 6
+    assert Asset.objects.exclude(external_id="").count() == 20
+    assert sum(len(mirrored.created) for mirrored in done) == 20
+    assert all(mirrored.ids == done[0].ids for mirrored in done)
