@@ -202,6 +202,10 @@ class Step(models.Model):
     tool = models.CharField(max_length=100)
     description = models.TextField(blank=True)
     kind = models.CharField(max_length=8, db_default="step", help_text="step or rollback")
+    waves = ArrayField(
+        models.PositiveIntegerField(), null=True, blank=True, editable=False,
+        help_text="How many targets each wave has, by position; null when all go as one.",
+    )  # fmt: skip
     status = models.CharField(max_length=9, choices=StepStatus, db_default=StepStatus.PENDING)
     error_code = models.CharField(max_length=60, blank=True, db_default="")
     error = models.TextField(blank=True, db_default="")

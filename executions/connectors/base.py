@@ -71,6 +71,17 @@ class ErrorCode(StrEnum):
         """True when the same invocation may well work later without anybody changing it."""
         return self in _TRANSIENT
 
+    @property
+    def left_as_it_was(self) -> bool:
+        """True when something may have been tried, but what it was about is certainly as it was."""
+        return self in _NOTHING_HAPPENED or self in _UNDONE
+
+    @property
+    def is_hopeless(self) -> bool:
+        """True when it ends in the same way until somebody changes something: trying again helps nobody, and may lock
+        an account."""
+        return self in _HOPELESS
+
 
 _NOTHING_HAPPENED = frozenset(
     {
@@ -103,6 +114,20 @@ _UNREACHABLE = frozenset(
         ErrorCode.HOST_KEY_CHANGED,
         ErrorCode.AUTHENTICATION_FAILED,
         ErrorCode.CREDENTIAL_UNUSABLE,
+    }
+)
+_UNDONE = frozenset({ErrorCode.DISK_FULL, ErrorCode.CHECKSUM_MISMATCH})
+_HOPELESS = frozenset(
+    {
+        ErrorCode.ARGUMENTS_TOO_LONG,
+        ErrorCode.INVALID_INVOCATION,
+        ErrorCode.ADDRESS_NOT_ALLOWED,
+        ErrorCode.HOST_KEY_UNKNOWN,
+        ErrorCode.HOST_KEY_CHANGED,
+        ErrorCode.AUTHENTICATION_FAILED,
+        ErrorCode.CREDENTIAL_UNUSABLE,
+        ErrorCode.RUN_AS_REFUSED,
+        ErrorCode.NOT_SUPPORTED,
     }
 )
 _TRANSIENT = frozenset(
@@ -198,6 +223,7 @@ class Invocation:
     upload: the file that argv and stdin put in place, for a connector that can do so itself; argv does it elsewhere.
     run_as: the user on the target, by sudo or its like; empty: whoever the credential names.
     check: say what would change, change nothing.
+    at_once: on how many targets of a group it may be carried out at the same time; None leaves it to the connector.
     `secret_values` are kept out of the repr, and so are stdin, environment and argv that may hold them.
     """
 
@@ -209,6 +235,7 @@ class Invocation:
     upload: Upload | None = field(default=None, repr=False)
     run_as: str = ""
     check: bool = False
+    at_once: int | None = None
     timeout_seconds: float | None = None
     max_output_bytes: int = DEFAULT_MAX_OUTPUT_BYTES
     idempotent: bool = False
@@ -304,7 +331,11 @@ class GroupConnector(Protocol):
         fence: int,
         on_outcome: Callable[[int, Outcome], None],
     ) -> None:
-        """Call `on_outcome` once for each target, by its place in `targets`, as soon as it is known."""
+        """Call `on_outcome` once for each target, by its place in `targets`, as soon as it is known.
+
+        Nothing is written to a target's sink after that. A target without an outcome when this returns is one of which
+        nobody knows. No more than `invocation.at_once` targets are worked at at the same time.
+        """
         ...
 
     async def close(self) -> None: ...

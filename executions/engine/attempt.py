@@ -167,7 +167,8 @@ async def attempt(
         columns["stdout"] = collector.shown_stdout()[-NEEDED_STDOUT:]
     if outcome.data:
         columns["data"] = masked_facts(outcome.data)
-    return Attempted(verdict, outcome.exit_code, outcome.stop_confirmed, columns, outcome.error_code)
+    hopeless = outcome.error_code is not None and outcome.error_code.is_hopeless
+    return Attempted(verdict, outcome.exit_code, outcome.stop_confirmed, columns, outcome.error_code, hopeless)
 
 
 def _too_much(collector: OutputCollector) -> str:

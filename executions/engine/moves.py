@@ -9,6 +9,7 @@ from executions.engine.ledger import Record
 from executions.engine.masks import masked_sentence
 from executions.engine.state import StepState, TargetState
 from executions.engine.verdict import Verdict
+from executions.engine.waves import Wave
 from executions.states import STEP_MOVES, ExecutionStatus, StepStatus, execution_event
 from queueing.models import DeadReason
 from queueing.queue import Lease
@@ -82,6 +83,8 @@ class Moves:
         if verdict is not None:
             row["error_code"], row["error"] = verdict.error_code, verdict.error
             self.verdicts[target.id] = verdict
+        if verdict is not None or new == S.RUNNING:
+            target.error_code = verdict.error_code if verdict is not None else ""
         if attempted is not None:
             target.exit_code = attempted.exit_code
             row["exit_code"], row["stop_confirmed"] = attempted.exit_code, attempted.stop_confirmed
@@ -108,6 +111,35 @@ class Moves:
             data["error_code"], data["error"] = verdict.error_code, verdict.error
         return data
 
+    def wave_started(self, step: StepState, wave: Wave) -> dict[str, Any]:
+        reason = f"{_place(wave)} begins on {len(wave.targets):,} of {len(step.targets):,} targets."
+        return self.event("step.wave_started", reason=reason, data=self._of_wave(step, wave))
+
+    def wave_finished(self, step: StepState, wave: Wave) -> dict[str, Any]:
+        """Of a wave of which nothing more begins, whether or not its gate lets the next one begin."""
+        tally = wave.tally
+        data = self._of_wave(step, wave) | {"ok": tally.ok, "failed": tally.failed + tally.timed_out}
+        data |= {"unreachable": tally.unreachable, "unknown": tally.unknown}
+        faults = f", {tally.faults}" if tally.faults else ""
+        reason = f"{_place(wave)} has ended: {tally.ok:,} of {len(wave.targets):,} succeeded{faults}."
+        if wave.allowed is not None:
+            data["passed"] = wave.lets_pass()
+            reason += " Its gate lets the next wave begin." if data["passed"] else " Its gate lets nothing more begin."
+            if data["passed"] and wave.pause_seconds:
+                data["next_in_seconds"] = wave.pause_seconds
+                reason = f"{reason[:-1]} in {wave.pause_seconds:g} s."
+        return self.event("step.wave_finished", reason=reason, data=data)
+
+    @staticmethod
+    def _of_wave(step: StepState, wave: Wave) -> dict[str, Any]:
+        return {
+            "step": step.key,
+            "step_id": step.id,
+            "wave": wave.number,
+            "waves": wave.of,
+            "targets": len(wave.targets),
+        }
+
     def leave_undone(self, record: Record, step: StepState) -> None:
         """Close whatever of a step is not over. Skipped is only what never ran: a step that ran on some of its targets,
         or that a lost worker had begun and that was to be run again, was cancelled."""
@@ -125,6 +157,10 @@ class Moves:
         record.size = len(text)
         record.events.append({"step_target_id": target_id, "stream": stream, "text": text})
         return record
+
+
+def _place(wave: Wave) -> str:
+    return f"Wave {wave.number} of {wave.of}"
 
 
 def dead_record(lease: Lease, why: DeadReason, reason: str, actor: str) -> Record:

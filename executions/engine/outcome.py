@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from executions.engine.control import Control
 from executions.engine.state import ExecutionState, StepState
 from executions.engine.verdict import SUCCEEDED, Verdict
+from executions.engine.waves import tally_of, verdict_of_gates
 from executions.states import ExecutionStatus, StepStatus
+from executions.tally import EARLIER_STEP_FAILED, Tally
 
 E = ExecutionStatus
 S = StepStatus
@@ -51,24 +53,50 @@ def step_verdict(step: StepState, verdicts: Mapping[int, Verdict], control: Cont
         return Verdict(S.PENDING)
     if S.CANCELLED in statuses:
         return Verdict(S.CANCELLED, "cancelled")
-    failed = sum(status in BAD for status in statuses)
+    if control.somebody_goes_on and (shut := verdict_of_gates(step, verdicts)):
+        return shut
+    tally = tally_of(step.targets)
+    failed = tally.bad
     if failed <= step.tolerated_failures():
-        if S.SKIPPED in statuses:  # not because of the failures, so because it was stopped
+        left_out = sum(target.error_code == EARLIER_STEP_FAILED for target in step.targets)
+        if tally.skipped > left_out:  # not because of the failures, so because it was stopped
             if control.stop_reason == "timeout":
                 return Verdict(S.TIMED_OUT, "timed_out", OVER_LIMIT)
             return Verdict(S.CANCELLED, "cancelled")
         if S.SUCCEEDED in statuses:
-            note = f"{failed} of {len(statuses)} targets failed, which the plan allows." if failed else ""
-            return Verdict(S.SUCCEEDED, "", note)
-    return _failure(step, verdicts, failed)
+            return Verdict(S.SUCCEEDED, "", _note(tally, left_out))
+    return _failure(step, verdicts, tally)
 
 
-def _failure(step: StepState, verdicts: Mapping[int, Verdict], failed: int) -> Verdict:
+def _note(tally: Tally, left_out: int) -> str:
+    """What a step that succeeded did not do, in a sentence; empty when it did all."""
+    parts = [_how_many_failed(tally) + ", which the plan allows"] if tally.bad else []
+    if left_out:
+        parts.append(f"{_targets(left_out)} left out, because a step before this one did not succeed there")
+    return f"{'; '.join(parts)}." if parts else ""
+
+
+def _how_many_failed(tally: Tally) -> str:
+    """`3 of 100 targets failed and 2 were unreachable`; a target whose time ran out counts as one that failed."""
+    failed, away = tally.failed + tally.timed_out, tally.unreachable
+    if not away:
+        return f"{failed} of {tally.total} targets failed"
+    were = "was" if away == 1 else "were"
+    if not failed:
+        return f"{away} of {tally.total} targets {were} unreachable"
+    return f"{failed} of {tally.total} targets failed and {away} {were} unreachable"
+
+
+def _targets(count: int) -> str:
+    return f"{count} target was" if count == 1 else f"{count} targets were"
+
+
+def _failure(step: StepState, verdicts: Mapping[int, Verdict], tally: Tally) -> Verdict:
     bad = [target for target in step.targets if target.status in BAD]
     worst = next((verdicts[target.id] for target in bad if target.id in verdicts), None)
     error = worst.error if worst else ""
     if len(step.targets) > 1:
-        error = f"{failed} of {len(step.targets)} targets failed; {bad[0].name}: {error}".removesuffix(": ")
+        error = f"{_how_many_failed(tally)}; {bad[0].name}: {error}".removesuffix(": ")
     status = S.TIMED_OUT if all(target.status == S.TIMED_OUT for target in bad) else S.FAILED
     return Verdict(status, worst.error_code if worst else "failed", error)
 
@@ -120,15 +148,19 @@ def _of_a_failure(step: StepState, errors: Mapping[int, str]) -> Ending:
 
 
 def _of_a_success(steps: list[StepState], bad: int) -> Ending:
-    failed = not_run = 0
+    failed = away = not_run = 0
     for step in steps:
         if step.status == S.SUCCEEDED and len(step.targets) > 1:
-            failed += sum(target.status in BAD for target in step.targets)
+            tally = tally_of(step.targets)
+            failed += tally.failed + tally.timed_out
+            away += tally.unreachable
             not_run += sum(target.status in NOT_DONE for target in step.targets)
-    if failed or not_run:
+    if failed or away or not_run:
         parts = []
-        if failed:
-            parts.append(f"{failed} {'target' if failed == 1 else 'targets'} failed, which the plan allows")
+        if failed or away:
+            faults = [f"{failed} {'target' if failed == 1 else 'targets'} failed"] if failed else []
+            faults += [f"{away} {'target was' if away == 1 else 'targets were'} unreachable"] if away else []
+            parts.append(f"{' and '.join(faults)}, which the plan allows")
         if not_run:
             parts.append(f"nothing was done on {not_run} {'target' if not_run == 1 else 'targets'}")
         reason = "; ".join(parts)

@@ -7,6 +7,7 @@ from typing import Any
 
 from executions.plans.secret_references import references_in
 from executions.plans.templates import Template, templates_in
+from executions.plans.waves import part_of
 from executions.states import StepStatus
 
 S = StepStatus
@@ -26,6 +27,7 @@ class TargetState:
     stdout: str
     stderr: str = ""
     recalled: bool = False  # its output is what the table has, so masked
+    error_code: str = ""
 
     @property
     def name(self) -> str:
@@ -57,10 +59,7 @@ class StepState:
 
     def tolerated_failures(self) -> int:
         """How many targets may fail before the step has failed."""
-        allowed = self.planned["fan_out"]["max_failures"]
-        if isinstance(allowed, str):
-            return int(len(self.targets) * float(allowed.rstrip("% ")) / 100)
-        return int(allowed)
+        return part_of(self.planned["fan_out"]["max_failures"], len(self.targets))
 
 
 @dataclass(slots=True)
@@ -109,14 +108,15 @@ def state_of(loaded: dict[str, Any]) -> ExecutionState:
     planned_steps = document["steps"]
     steps = [StepState(row[0], row[1], planned_steps[number], row[2]) for number, row in enumerate(loaded["steps"])]
     by_id = {step.id: step for step in steps}
+    codes = loaded["error_codes"] or {}
     for target_id, step_id, position, status, attempt, exit_code, stdout in loaded["targets"]:
         step = by_id[step_id]
         planned = step.planned["targets"]
-        step.targets.append(
-            TargetState(
-                target_id, planned[position - 1] if planned else None, status, attempt, exit_code, stdout, recalled=True
-            )
+        target = TargetState(
+            target_id, planned[position - 1] if planned else None, status, attempt, exit_code, stdout, recalled=True
         )
+        target.error_code = codes.get(str(target_id), "")
+        step.targets.append(target)
     for key in _referred_to(planned_steps):
         for step in steps:
             if step.key == key:

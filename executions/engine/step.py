@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable
+from itertools import zip_longest
 from typing import Any
 
 from executions.connectors.base import Invocation, Stream
@@ -30,13 +31,19 @@ from executions.engine.outcome import OVER_LIMIT, step_verdict
 from executions.engine.secrets import RunSecrets, Stopped
 from executions.engine.state import OVER, ExecutionState, StepState, TargetState
 from executions.engine.verdict import ENDED_FROM_OUTSIDE, Verdict
-from executions.services.policy import retry_pause_seconds, step_seconds
+from executions.engine.waves import Wave, left_out, left_out_verdict, waves_of
+from executions.services.policy import retry_pause_seconds, spread, step_seconds
 from executions.states import StepStatus
+from executions.tally import EARLIER_STEP_FAILED
 
 S = StepStatus
 
 AGAIN = frozenset({S.FAILED, S.TIMED_OUT})
 FAILURES = frozenset({S.FAILED, S.TIMED_OUT, S.UNKNOWN})
+
+NONE_LEFT = Verdict(
+    S.FAILED, EARLIER_STEP_FAILED, "It ran nowhere: a step before it succeeded on none of the targets of this one."
+)
 
 
 class StepRunner:
@@ -79,6 +86,8 @@ class StepRunner:
 
     async def _run(self, step: StepState) -> None:
         record = self._moves.record()
+        if self._leave_out(record, step):
+            return
         self._moves.step(record, step, S.RUNNING)
         if len(step.targets) == 1 and step.targets[0].status == S.PENDING:
             await self._run_target(step, step.targets[0], record, durable=False)
@@ -95,25 +104,71 @@ class StepRunner:
 
     # -- targets ------------------------------------------------------------------------------------------------------
 
+    def _leave_out(self, record: Record, step: StepState) -> bool:
+        """Skip the targets on which a step before this one did not succeed; return whether none is left to run."""
+        out = left_out(step, self._by_key)
+        for target in step.targets:
+            if key := out.get(target.id):
+                self._moves.target(record, step, target, S.SKIPPED, left_out_verdict(key))
+        if not out or any(target.status != S.SKIPPED for target in step.targets):
+            return False
+        self._moves.step(record, step, S.FAILED, NONE_LEFT)
+        self._ledger.submit(record)
+        return True
+
     async def _fan_out(self, step: StepState) -> None:
-        """Run a step on those of its targets that are not over, in their order, until too many have failed."""
-        allowed = step.tolerated_failures()
-        failed = sum(target.status in FAILURES for target in step.targets)
-        waiting = iter([target for target in step.targets if target.status not in OVER])
+        """Run a step on those of its targets that are not over, in their order, wave by wave."""
+        waves = waves_of(step)
+        for wave, following in zip_longest(waves, waves[1:]):
+            if not wave.is_over:
+                await self._run_wave(step, wave)
+            if not await self._passes(step, wave, following):
+                break
+        self._close_fan_out(step)
+
+    async def _passes(self, step: StepState, wave: Wave, following: Wave | None) -> bool:
+        """Judge the gate behind a wave, and wait for as long as it says; return whether the next wave may begin.
+
+        Judged from the targets alone: a worker that takes over cannot go past a gate that nobody judged, and does not
+        wait again before a wave that has begun.
+        """
+        if following is not None and following.has_begun:
+            return True
+        if wave.is_one_of_several and (wave.is_over or wave.is_shut()) and not self._control.lease_lost:
+            record = self._moves.record()
+            record.events.append(self._moves.wave_finished(step, wave))
+            self._ledger.submit(record)
+        if following is None or not wave.lets_pass() or self._failed(step) > step.tolerated_failures():
+            return False
+        return await self._control.pause(wave.pause_seconds)
+
+    async def _run_wave(self, step: StepState, wave: Wave) -> None:
+        """Run a step on the targets of one wave, until they have ended or too many of them, or of all, have failed."""
+        left = step.tolerated_failures() - self._failed(step)
+        if wave.allowed is not None:
+            left = min(left, wave.allowed - sum(target.status in FAILURES for target in wave.targets))
+        waiting = iter([target for target in wave.targets if target.status not in OVER])
+        opening = [self._moves.wave_started(step, wave)] if wave.is_one_of_several and not wave.has_begun else []
 
         async def lane() -> None:
-            nonlocal failed
-            while not self._control.halted and failed <= allowed and (target := next(waiting, None)) is not None:
+            nonlocal left
+            while not self._control.halted and left >= 0 and (target := next(waiting, None)) is not None:
+                record = self._moves.record()
+                record.events += opening  # with the first of its targets: a wave that begins has begun
+                opening.clear()
                 try:
-                    await self._run_target(step, target, self._moves.record(), durable=True)
+                    await self._run_target(step, target, record, durable=True)
                 except Exception:
                     self._control.halt()
                     raise
-                failed += target.status in FAILURES
+                left -= target.status in FAILURES
 
-        lanes = min(step.planned["fan_out"]["max_concurrent"], len(step.targets))
+        lanes = min(step.planned["fan_out"]["max_concurrent"], len(wave.targets))
         await run_all(lane() for _ in range(lanes))
-        self._close_fan_out(step)
+
+    @staticmethod
+    def _failed(step: StepState) -> int:
+        return sum(target.status in FAILURES for target in step.targets)
 
     def _close_fan_out(self, step: StepState) -> None:
         """Skip the targets that nobody will come to: not those that another worker goes on with, or that wait for a
@@ -174,7 +229,7 @@ class StepRunner:
 
     async def _wait_for_next(self, step: StepState, target: TargetState, attempted: Attempted) -> bool:
         """Put the target back to pending for the pause before its next attempt; return whether that is to begin."""
-        pause = retry_pause_seconds(step.planned["retry"], target.attempt)
+        pause = spread(retry_pause_seconds(step.planned["retry"], target.attempt))
         record = self._moves.record()
         self._moves.target(
             record, step, target, S.PENDING, attempted.verdict, attempted, {"next_in_seconds": round(pause, 3)}

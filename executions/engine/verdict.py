@@ -16,11 +16,6 @@ S = StepStatus
 # With these, there is a plain result all the same: the exit code is real.
 RESULTS_ALL_THE_SAME = frozenset({None, ErrorCode.KILLED_BY_SIGNAL, ErrorCode.UNEXPECTED_STATUS})
 
-# It was sent, and what came back does not say whether it took effect.
-MAY_HAVE_ACTED = frozenset(
-    {ErrorCode.NO_ANSWER, ErrorCode.CONNECTION_LOST, ErrorCode.INVALID_ANSWER, ErrorCode.REDIRECT_REFUSED}
-)
-
 ENDED_FROM_OUTSIDE = frozenset({ErrorCode.STOPPED, ErrorCode.NOT_STARTED})
 
 OF_STOP = {"timeout": S.TIMED_OUT, "user": S.CANCELLED, "approval_withdrawn": S.CANCELLED, "shutdown": S.PENDING}
@@ -69,12 +64,18 @@ def _without_result(outcome: Outcome, stop_reason: str | None, idempotent: bool,
     error_code = outcome.error_code
     if stop_reason is not None and error_code in ENDED_FROM_OUTSIDE:
         return _of_a_stop(outcome, stop_reason, idempotent, limit)
-    if error_code in MAY_HAVE_ACTED:
+    if error_code is not None and _may_have_acted(error_code):
         if not idempotent:
             return Verdict(S.UNKNOWN, str(error_code), outcome.error or "It was asked for, but the answer was lost.")
         if stop_reason is not None:  # it broke off because it was asked to stop
             return _of_a_stop(outcome, stop_reason, idempotent, limit)
     return Verdict(S.FAILED, str(error_code or "no_exit_code"), outcome.error or "It ended without an exit code.")
+
+
+def _may_have_acted(error_code: ErrorCode) -> bool:
+    """Whether it had begun, or was sent, and nothing says how far it came: a new code counts so until it is known
+    better."""
+    return not error_code.left_as_it_was and error_code not in RESULTS_ALL_THE_SAME | ENDED_FROM_OUTSIDE
 
 
 def _of_a_stop(outcome: Outcome, reason: str, idempotent: bool, limit: float) -> Verdict:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import get_args
@@ -12,6 +11,7 @@ import re2
 from executions.plans.compiled import StoredFanOut, StoredRetry, StoredSuccess
 from executions.plans.fields import Fields
 from executions.plans.vocabulary import OnFailure, on_failure_of
+from executions.plans.waves import count_or_share, read_gate, read_waves
 
 LONGEST_TIMEOUT = 7 * 86_400.0
 MOST_ATTEMPTS = 100
@@ -20,7 +20,6 @@ MOST_CONCURRENT = 1000
 DEFAULT_CONCURRENT = 20
 MOST_EXIT_CODES = 256
 LONGEST_PATTERN = 1000
-_SHARE = re.compile(r"(100|[0-9]{1,2})\s*%")
 
 
 def once() -> StoredRetry:
@@ -133,19 +132,23 @@ def is_pattern(pattern: str) -> bool:
 
 
 def _fan_out(fields: Fields) -> StoredFanOut:
-    part = fields.part("fan_out", ("max_concurrent", "max_failures"), '{max_concurrent: 5, max_failures: "20%"}')
+    known = ("max_concurrent", "max_failures", "waves", "gate")
+    part = fields.part("fan_out", known, '{max_concurrent: 5, max_failures: "20%"}')
     if part is None:
         return without_failures()
-    share = part.values.get("max_failures")
-    most: int | str
-    if isinstance(share, str) and (found := _SHARE.fullmatch(share.strip())):
-        most = f"{int(found.group(1))}%"
-    elif isinstance(share, str) and "%" in share:
-        part.wrong("max_failures", "max_failures must be a count or a share up to 100%.", 'Write 2, or "20%".')
-        most = 0
-    else:
-        most = part.whole("max_failures", 0, 1_000_000) or 0
-    return {
+    read: StoredFanOut = {
         "max_concurrent": part.whole("max_concurrent", 1, MOST_CONCURRENT) or DEFAULT_CONCURRENT,
-        "max_failures": most,
+        "max_failures": count_or_share(part, "max_failures"),
     }
+    waves = read_waves(part)
+    if part.given("gate") and waves is None and not part.problems.has_at(part.at("waves")):
+        part.wrong("gate", "A gate stands between waves, and there are none.", "Add waves, such as [5%, 25%, rest].")
+    if waves is not None:
+        read["waves"], read["gate"] = waves, read_gate(part)
+        if read["gate"]["max_failures"] and not read["max_failures"]:
+            part.wrong(
+                "gate.max_failures",
+                "The gate allows failures, but the step allows none, so it would end with the first.",
+                "Give fan_out a max_failures too: for all targets together.",
+            )
+    return read

@@ -37,11 +37,13 @@ def hash_of(canonical: bytes) -> str:
 
 def _step(step: StoredStep, positions: Mapping[str, int]) -> dict[str, object]:
     rollback = step["rollback"]
+    targets = [target["asset_id"] for target in step["targets"]]
     return {
         "tool": step["tool"],
         "inputs": _without_ids(step["inputs"], positions),
         "depends_on": sorted(positions[one] for one in step["depends_on"]),
-        "targets": sorted(target["asset_id"] for target in step["targets"]),
+        # Which machines come first is a matter of waves alone.
+        "targets": targets if "waves" in step else sorted(targets),
         "resolved": {_renamed(name, positions): value for name, value in step["resolved"].items()},
         "on_failure": step["on_failure"],
         "retry": step["retry"],

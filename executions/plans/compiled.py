@@ -54,11 +54,20 @@ class StoredRollback(TypedDict):
     inputs: dict[str, Any]
 
 
+class StoredGate(TypedDict):
+    """What is asked between two waves. `max_failures` is a count, or a share such as "20%", of the wave's targets."""
+
+    pause_seconds: float
+    max_failures: int | str
+
+
 class StoredFanOut(TypedDict):
-    """`max_failures` is a count, or a share such as "20%"."""
+    """`max_failures` is a count, or a share such as "20%". waves, gate: as the plan says them, where it says them."""
 
     max_concurrent: int
     max_failures: int | str
+    waves: NotRequired[list[int | str]]
+    gate: NotRequired[StoredGate]
 
 
 class StoredStep(TypedDict):
@@ -66,6 +75,7 @@ class StoredStep(TypedDict):
 
     resolved: values of templates over asset-query rows, fixed at submit, by expression.
     Times are seconds; timeout_seconds is the step's own, None when it names none.
+    waves: how many targets each wave has, in the order of `targets`; absent when all go as one.
     """
 
     id: str
@@ -90,6 +100,7 @@ class StoredStep(TypedDict):
     estimated_duration: float
     max_output_bytes: int
     not_checked: list[str]
+    waves: NotRequired[list[int]]
 
 
 class GroupShare(TypedDict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -31,6 +30,7 @@ from executions.plans.secret_values import SecretReference
 from executions.plans.steps import Draft, read_step
 from executions.plans.targets import TargetResolver
 from executions.plans.templates import Template, templates_in
+from executions.plans.waves import pauses_of, rounds_of, wave_sizes
 
 if TYPE_CHECKING:
     from executions.tools import Catalog
@@ -125,7 +125,7 @@ def _assemble(
 ) -> CompiledPlan:
     assets = resolver.assets
     steps = [_stored_step(place, drafts, graph) for place in range(len(drafts))]
-    seconds = [step["estimated_duration"] * _rounds(step) for step in steps]
+    seconds = [step["estimated_duration"] * rounds_of(step) + pauses_of(step) for step in steps]
     uses = _uses(drafts, assets)
     classes = [gravest(_classes(draft)) for draft in drafts]
     title = about.title or _title(drafts)
@@ -174,6 +174,13 @@ def _assemble(
 
 
 def _stored_step(place: int, drafts: list[Draft], graph: Graph) -> StoredStep:
+    step = _plain_step(place, drafts, graph)
+    if step["targets"] and (waves := step["fan_out"].get("waves")):
+        step["waves"] = wave_sizes(waves, len(step["targets"]))
+    return step
+
+
+def _plain_step(place: int, drafts: list[Draft], graph: Graph) -> StoredStep:
     draft = drafts[place]
     tool, behaviour, rollback = draft.tool, draft.behaviour, draft.rollback
     assert tool is not None
@@ -227,11 +234,6 @@ def _stored_target(asset: InventoryAsset, row: dict[str, object], named: set[str
         "criticality": asset.criticality,
         "row": {key: row[key] for key in sorted(named) if key in row},
     }
-
-
-def _rounds(step: StoredStep) -> int:
-    """How often the step's time passes when its targets do not all go at once."""
-    return max(1, math.ceil(len(step["targets"]) / step["fan_out"]["max_concurrent"]))
 
 
 def _classes(draft: Draft) -> list[ActionClass]:

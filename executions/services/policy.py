@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from executions.plans import CompiledPlan
+from executions.plans.waves import pauses_of, rounds_of
 from executions.services.blast_radius import largest_share
 from safety.approvals import Risk, approval_level, step_needs_approval
 from safety.timeouts import Limits, sla_class_of
@@ -16,6 +18,7 @@ ESTIMATE_ALLOWANCE = 2.0
 
 # Pauses between attempts double up to this long; a plan that asks for longer ones gets what it asks for, undoubled.
 LONGEST_DOUBLED_PAUSE = 900.0
+LATEST = 1.25  # by which factor chance makes a pause longer, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,11 @@ def retry_pause_seconds(retry: Any, attempt: int) -> float:
     return max(delay, min(delay * 2.0 ** min(attempt - 1, 30), LONGEST_DOUBLED_PAUSE))
 
 
+def spread(pause: float) -> float:
+    """Return a pause made longer by chance: machines that failed together do not all come back at the same moment."""
+    return pause * random.uniform(1.0, LATEST)
+
+
 def needed_seconds(steps: Any, limits: Limits) -> float:
     """Return the longest a plan may take when every step that names its own needs uses them up, along its longest path.
 
@@ -93,10 +101,10 @@ def needed_seconds(steps: Any, limits: Limits) -> float:
     for step in _in_order(steps):
         own = step["timeout_seconds"]
         once = float(own) if own is not None else step["estimated_duration"]
-        rounds = -(-max(1, len(step["targets"])) // step["fan_out"]["max_concurrent"])
         attempts = step["retry"]["max_attempts"]
-        pauses = sum(retry_pause_seconds(step["retry"], attempt) for attempt in range(1, attempts))
-        need = (once * attempts + pauses) * rounds  # a target that pauses keeps its place among those that run
+        pauses = sum(retry_pause_seconds(step["retry"], attempt) for attempt in range(1, attempts)) * LATEST
+        # A target that pauses keeps its place among those that run.
+        need = (once * attempts + pauses) * rounds_of(step) + pauses_of(step)
         ends[step["id"]] = need + max((ends[before] for before in step["depends_on"] if before in ends), default=0.0)
     return max(ends.values(), default=0.0)
 

@@ -115,13 +115,13 @@ BEGIN
         INSERT INTO executions_executionplan (execution_id, document) SELECT id, document FROM request
     ), planned AS MATERIALIZED (
         SELECT request.id AS execution_id, nextval(v_step_sequence) AS id, s.position, s.id AS key, s.tool, s.description,
-               s.targets
+               s.targets, s.waves
           FROM request,
                jsonb_to_recordset(request.document -> 'steps')
-                   AS s(position integer, id text, tool text, description text, targets jsonb)
+                   AS s(position integer, id text, tool text, description text, targets jsonb, waves integer[])
     ), step AS (
-        INSERT INTO executions_step (id, execution_id, position, key, tool, description)
-        SELECT id, execution_id, position, key, tool, coalesce(description, '') FROM planned
+        INSERT INTO executions_step (id, execution_id, position, key, tool, description, waves)
+        SELECT id, execution_id, position, key, tool, coalesce(description, ''), waves FROM planned
     ), target AS (
         INSERT INTO executions_steptarget (execution_id, step_id, position, asset_id, name)
         SELECT planned.execution_id, planned.id, t.ordinality, (t.target ->> 'asset_id')::bigint,

@@ -207,7 +207,8 @@ END $$;
 -- What the engine needs to run, or to go on with, these executions.
 -- [{"id", "tenant_id", "actor_id", "status", "action_class", "approval_level", "step_seconds", "remaining_seconds",
 --   "approvals": [[step or '', user id]] that approve this plan on these targets; null at level 0; "document",
---   "steps": [[id, key, status]], "targets": [[id, step_id, position, status, attempt, exit_code, stdout]]}]
+--   "steps": [[id, key, status]], "targets": [[id, step_id, position, status, attempt, exit_code, stdout]],
+--   "error_codes": {id of a target: its code} of those that have one, null when none has}]
 CREATE OR REPLACE FUNCTION executions_load(p_ids bigint[]) RETURNS jsonb
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
@@ -226,7 +227,9 @@ BEGIN
                     FROM executions_step s WHERE s.execution_id = e.id),
         'targets', (SELECT jsonb_agg(jsonb_build_array(t.id, t.step_id, t.position, t.status, t.attempt, t.exit_code,
                                                        t.stdout) ORDER BY t.id)
-                      FROM executions_steptarget t WHERE t.execution_id = e.id))), '[]'::jsonb)
+                      FROM executions_steptarget t WHERE t.execution_id = e.id),
+        'error_codes', (SELECT jsonb_object_agg(t.id, t.error_code) FROM executions_steptarget t
+                         WHERE t.execution_id = e.id AND t.error_code <> ''))), '[]'::jsonb)
       FROM executions_execution e JOIN executions_executionplan p ON p.execution_id = e.id
       LEFT JOIN queueing_queueentry q ON q.execution_id = e.id
      WHERE e.id = ANY (p_ids));

@@ -38,7 +38,7 @@ def test_every_kind_of_event_is_explained() -> None:
     for folder, suffix in (("services", "*.py"), ("engine", "*.py"), ("sql", "*.sql")):
         for file in (ROOT / "executions" / folder).glob(suffix):
             source = file.read_text(encoding="utf-8")
-            written_kinds |= set(re.findall(r"[\"']((?:execution|approval)\.[a-z_]+)[\"']", source)) - set(ACTIONS)
+            written_kinds |= set(re.findall(r"[\"']((?:execution|approval|step)\.[a-z_]+)[\"']", source)) - set(ACTIONS)
     explained: set[str] = set()
     for row in rows(text_of(EVENTS), "kind | when | data"):
         explained |= set(re.findall(r"`([a-z]+(?:\.[a-z_]+)?)`", row[0]))

@@ -11,7 +11,7 @@ from executions.engine.control import Control
 from executions.engine.outcome import ending_of, step_verdict
 from executions.engine.state import ExecutionState, StepState, TargetState
 from executions.engine.verdict import judge
-from executions.services.policy import needed_seconds, retry_pause_seconds
+from executions.services.policy import LATEST, needed_seconds, retry_pause_seconds, spread
 
 SUCCESS = {"exit_codes": [0], "stdout_matches": None}
 
@@ -65,9 +65,22 @@ def test_a_lost_answer_is_unknown_unless_it_may_be_asked_again(code: ErrorCode) 
     assert judged(Outcome(None, code, stop_confirmed=True), stop_reason="timeout", idempotent=True) == "timed_out"
 
 
-@pytest.mark.parametrize("code", [ErrorCode.UNREACHABLE, ErrorCode.CONNECTION_REFUSED, ErrorCode.TLS_FAILED])
+@pytest.mark.parametrize("code", [code for code in ErrorCode if code.nothing_happened])
 def test_what_was_never_sent_has_failed(code: ErrorCode) -> None:
     assert judged(Outcome(None, code)) == "failed"
+
+
+@pytest.mark.parametrize("code", [ErrorCode.DISK_FULL, ErrorCode.CHECKSUM_MISMATCH])
+def test_what_left_everything_as_it_was_has_failed(code: ErrorCode) -> None:
+    assert judged(Outcome(None, code)) == "failed"
+
+
+@pytest.mark.parametrize("code", list(ErrorCode))
+def test_without_a_result_a_change_has_failed_only_where_nothing_was_changed(code: ErrorCode) -> None:
+    """Whatever code comes without an exit code: `failed` may be tried again, so it says that nothing was done."""
+    if code not in (ErrorCode.STOPPED, ErrorCode.KILLED_BY_SIGNAL, ErrorCode.UNEXPECTED_STATUS):
+        assert judged(Outcome(None, code)) == ("failed" if code.left_as_it_was else "unknown")
+    assert not (code.is_hopeless and code.is_transient)
 
 
 def test_a_stop_that_nobody_saw_take_effect_is_unknown() -> None:
@@ -145,6 +158,10 @@ def test_pauses_double_up_to_a_quarter_of_an_hour() -> None:
     assert retry_pause_seconds({"delay_seconds": 10}, 100) == 900
     assert retry_pause_seconds({"delay_seconds": 3600}, 5) == 3600
     assert retry_pause_seconds({"delay_seconds": 0}, 100) == 0
+    pauses = {spread(100) for _ in range(50)}
+    assert len(pauses) > 1, "machines that failed together do not come back together"
+    assert min(pauses) >= 100, "never earlier than the plan says"
+    assert max(pauses) <= 100 * LATEST
 
 
 def test_the_time_a_plan_needs_holds_all_its_pauses() -> None:
@@ -157,4 +174,4 @@ def test_the_time_a_plan_needs_holds_all_its_pauses() -> None:
         "fan_out": {"max_concurrent": 2, "max_failures": 0},
         "retry": {"max_attempts": 3, "delay_seconds": 5},
     }
-    assert needed_seconds([planned], None) == 3 * (3 * 10 + 5 + 10)  # type: ignore[arg-type]
+    assert needed_seconds([planned], None) == 3 * (3 * 10 + (5 + 10) * LATEST)  # type: ignore[arg-type]
