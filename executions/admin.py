@@ -7,6 +7,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.db import connection
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest
 from django.urls import reverse
@@ -23,6 +24,7 @@ from executions import (
     admin_queue,  # noqa: F401
     services,
 )
+from executions.asset_credentials import forbidden_credentials, not_allowed
 from executions.inventory_files import check_credential
 from executions.models import Asset, AssetGroup, Event, Execution, Step, StepTarget
 from executions.pages.durations import between, span
@@ -40,6 +42,7 @@ from safety.admin_access import (
     status_chip,
     user_of,
 )
+from safety.models import User
 
 admin.site.index_title = "What needs a person"
 
@@ -322,12 +325,21 @@ class OwnGroups(admin.RelatedFieldListFilter):
 
 
 class AssetForm(forms.ModelForm):  # type: ignore[type-arg]
+    by: User  # who fills it in; see AssetAdmin.get_form
+
     def clean_credential(self) -> str:
         credential: str = self.cleaned_data["credential"]
         try:
             return check_credential(credential) if credential else credential
         except ValueError as error:
             raise forms.ValidationError(str(error)) from None
+
+    def clean(self) -> dict[str, Any]:
+        given: dict[str, Any] = super().clean() or self.cleaned_data
+        known = Asset.objects.filter(pk=self.instance.pk).first()  # the instance has the form's values already
+        if path := forbidden_credentials(self.by, [(known, given)])[0]:
+            raise forms.ValidationError(not_allowed(path))
+        return given
 
 
 @admin.register(Asset)
@@ -360,6 +372,18 @@ class AssetAdmin(OwnTenant):
         if db_field.name == "groups":
             kwargs["queryset"] = AssetGroup.objects.filter(tenant_id=user_of(request).tenant_id)
         return super().formfield_for_manytomany(db_field, request, **kwargs)
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        form: Any = super().get_form(request, obj, change=change, **kwargs)
+        form.by = user_of(request)  # a class of its own for each request
+        return form
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """Hold the row while it is changed: nobody gives it a credential while its address is compared here."""
+        found = super().get_object(request, object_id, from_field)
+        if found is not None and request.method == "POST" and connection.in_atomic_block:
+            return self.get_queryset(request).select_for_update(no_key=True).get(pk=found.pk)
+        return found
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Records name machines: one is taken out of use (not active), never deleted."""

@@ -1,6 +1,6 @@
-"""Files of assets: reading them, and checking every row of them before anything is written.
+"""Files of assets: reading CSV, and checking every row before anything is written.
 
-A format is one function from the file's bytes to raw rows (see READERS); checking knows no format.
+A format is one function from the file's bytes to raw rows (see inventory_formats.py); checking knows no format.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,9 +53,11 @@ class RowProblem:
 
     line: int
     message: str
+    source: str = ""  # the file, where there are several
 
     def __str__(self) -> str:
-        return f"line {self.line}: {self.message}" if self.line else self.message
+        place = ", ".join([*([self.source] if self.source else []), *([f"line {self.line}"] if self.line else [])])
+        return f"{place}: {self.message}" if place else self.message
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class RawRow:
 
     line: int
     cells: Mapping[str, str]
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class AssetRecord:
     name: str
     fields: Mapping[str, Any]
     groups: tuple[str, ...] | None
+    source: str = ""
 
     @property
     def connection(self) -> str | None:
@@ -87,6 +91,7 @@ class FileContent:
 
     rows: list[RawRow] = field(default_factory=list)
     problems: list[RowProblem] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)  # what was left out
 
     def refuse(self, line: int, message: str) -> None:
         self.problems.append(RowProblem(line, message))
@@ -145,9 +150,6 @@ def _header_problems(header: Sequence[str]) -> Iterator[str]:
             yield f"The column {column!r} is not known; the columns are {', '.join(COLUMNS)}."
 
 
-READERS: dict[str, Callable[[bytes], FileContent]] = {".csv": read_csv}
-
-
 # --- checking
 
 
@@ -155,15 +157,15 @@ def check_rows(content: FileContent) -> tuple[list[AssetRecord], list[RowProblem
     """Return the rows that are good as records, and every problem of the others, with those of reading."""
     problems = list(content.problems)
     records: list[AssetRecord] = []
-    line_of: dict[str, int] = {}
+    places: dict[str, RawRow] = {}
     if not content.rows and not problems:
         problems.append(RowProblem(0, "The file has no assets."))
     for row in content.rows:
         record, messages = _check_row(row)
-        first = line_of.setdefault(record.name, row.line)
-        if record.name and first != row.line:
-            messages.append(f"The name {record.name!r} is there already, in line {first}.")
-        problems += [RowProblem(row.line, message) for message in messages]
+        first = places.setdefault(record.name, row)
+        if record.name and first is not row:
+            messages.append(f"The name {record.name!r} is there already, in line {first.line}.")
+        problems += [RowProblem(row.line, message, row.source) for message in messages]
         if not messages:
             records.append(record)
     return records, problems
@@ -184,8 +186,16 @@ def _check_row(row: RawRow) -> tuple[AssetRecord, list[str]]:
     if "name" not in row.cells:
         messages.append("The name is missing.")
     messages += [f"The group name {name!r} is longer than 120 characters." for name in groups or () if len(name) > 120]
+    if any(not is_storable(cell) for cell in row.cells.values()):
+        messages.append("There is a NUL character in it, or half of a surrogate pair.")
     messages += _clean(fields)
-    return AssetRecord(row.line, row.cells.get("name", ""), fields, None if groups is None else tuple(groups)), messages
+    name = row.cells.get("name", "")
+    return AssetRecord(row.line, name, fields, None if groups is None else tuple(groups), row.source), messages
+
+
+def is_storable(text: str) -> bool:
+    """Whether PostgreSQL can keep the text."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def check_credential(text: str) -> str:

@@ -9,13 +9,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 
 from executions.approval_models import Approval as Approval
 from executions.approval_models import PendingApproval as PendingApproval
+from executions.asset_source_models import AssetSource as AssetSource
 from executions.connections import Connection as Connection
 from executions.connections import connection_choices
 from executions.states import FINAL_EXECUTION, ExecutionStatus, StepStatus
@@ -24,6 +26,14 @@ from safety.models import ActionClass, SlaClass, Tenant, User
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser
+
+
+class AssetQuerySet(models.QuerySet["Asset"]):
+    def stale(self) -> AssetQuerySet:
+        """Those in use that nobody has heard of for ASSET_STALE_DAYS, or that their source does not have any more."""
+        heard = Coalesce("last_seen_at", "created_at")
+        silent = self.filter(is_active=True).alias(heard_at=heard)
+        return silent.filter(Q(missing_since_at__isnull=False) | Q(heard_at__lt=Now() - settings.ASSET_STALE_AFTER))
 
 
 class AssetGroup(models.Model):
@@ -43,6 +53,15 @@ class AssetGroup(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Health(models.TextChoices):
+    """What the last check of an asset found."""
+
+    HEALTHY = "healthy"  # it answered, and let us sign in
+    UNREACHABLE = "unreachable"  # it did not answer
+    REFUSED = "refused"  # it answered, and did not let us in, or is not the machine that is known
+    FAILED = "failed"  # the check itself could not be made
 
 
 class Asset(models.Model):
@@ -74,8 +93,24 @@ class Asset(models.Model):
     groups = models.ManyToManyField(AssetGroup, related_name="assets", blank=True)
     is_active = models.BooleanField(default=True)
     external_id = models.CharField(max_length=120, blank=True, help_text="Its id in an external asset service.")
+    source = models.CharField(
+        max_length=60, blank=True, db_default="", editable=False, help_text="What it is synced from; empty: kept here."
+    )
+    missing_since_at = models.DateTimeField(
+        null=True, editable=False, help_text="Since when its source does not have it."
+    )
+    last_seen_at = models.DateTimeField(
+        null=True, editable=False, help_text="When it last answered, or its source last had it."
+    )
+    health = models.CharField(max_length=12, blank=True, choices=Health, db_default="", editable=False)
+    health_code = models.CharField(max_length=60, blank=True, db_default="", editable=False)
+    health_message = models.TextField(blank=True, db_default="", editable=False)
+    checked_at = models.DateTimeField(null=True, editable=False)
+    response_ms = models.PositiveIntegerField(null=True, editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(auto_now=True)
+
+    objects = AssetQuerySet.as_manager()
 
     class Meta:
         constraints = (
@@ -89,6 +124,7 @@ class Asset(models.Model):
         indexes = (
             models.Index(fields=["tenant", "hostname"], name="asset_hostname"),
             models.Index(fields=["tenant", "ip_address"], name="asset_ip_address"),
+            models.Index(fields=["tenant", "source"], name="asset_source", condition=~Q(source="")),
         )
         permissions = (
             ("execute_read", "Can run read-only plans on it"),

@@ -20,6 +20,7 @@ from executions.api.base import ApiView, Operates, caller
 from executions.api.problems import ApiProblem
 from executions.api.reading import BIGGEST_ID, Query, read_body
 from executions.api.schema import PAGING, call, parameter
+from executions.asset_credentials import forbidden_credentials, not_allowed
 from executions.connections import connection_names
 from executions.inventory_files import check_credential
 from executions.models import Asset, AssetGroup, StepTarget
@@ -168,6 +169,11 @@ def _save_asset(given: dict[str, Any], by: User, row: Asset | None) -> Asset:
     is_new = row is None
     try:
         with transaction.atomic():
+            if row is not None:
+                # As it is now, and held: nobody gives it a credential while its address is changed here.
+                row = Asset.objects.select_for_update(no_key=True).get(pk=row.pk)
+            if path := forbidden_credentials(by, [(row, given)])[0]:
+                raise ApiProblem("forbidden", not_allowed(path))
             if row is None:
                 row = Asset.objects.create(tenant_id=by.tenant_id, **given)
             elif given:

@@ -91,6 +91,9 @@ CODES: dict[str, Code] = {
     ),
     "batch_ended": Code(409, "The batch has ended", "Nothing to do: its results say what became of each entry."),
     "already_exists": Code(409, "The name is taken", "Choose another name, or change the one that is there."),
+    "import_refused": Code(
+        422, "The assets are refused", "Correct every line that `errors` names; nothing of it was imported."
+    ),
     "asset_in_use": Code(409, "An unfinished execution needs the asset", "Wait for its end, or cancel it first."),
     "not_held": Code(409, "Nobody holds the lock", "Nothing to do: whoever is next gets it."),
     "reason_required": Code(422, "A reason is missing", "Say why in `reason`: it is kept."),

@@ -47,7 +47,7 @@ def read_body(request: Request) -> dict[str, Any]:
     Raises ApiProblem: unsupported_media_type, payload_too_large or malformed_body, with line and column.
     """
     kind = request.META.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
-    data = _bytes_of(request)
+    data = body_bytes(request)
     if not data.strip():
         return {}
     if kind not in _JSON_TYPES and kind not in _YAML_TYPES:
@@ -64,7 +64,8 @@ def read_body(request: Request) -> dict[str, Any]:
     return body
 
 
-def _bytes_of(request: Request) -> bytes:
+def body_bytes(request: Request) -> bytes:
+    """Return the body as it came. Raises ApiProblem: payload_too_large."""
     limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     length = request.META.get("CONTENT_LENGTH") or "0"
     if length.isdecimal() and int(length) > limit:

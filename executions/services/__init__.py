@@ -3,6 +3,7 @@
 from executions.services.dead_letter_batches import cancel_batch, carry_out, start_batch, work_at_batches
 from executions.services.dead_letters import discard_dead_letters, requeue_dead_letters
 from executions.services.decisions import approve, reject, withdraw_approval
+from executions.services.inventory import import_inventory
 from executions.services.locks import free_lock, free_within_seconds
 from executions.services.preview import preview
 from executions.services.recovery import resolve, retry
@@ -22,6 +23,7 @@ __all__ = [
     "discard_dead_letters",
     "free_lock",
     "free_within_seconds",
+    "import_inventory",
     "preview",
     "reject",
     "requeue_dead_letters",

@@ -474,6 +474,7 @@ POST api/v1/workers/<row:worker_id>/undrain/
 # The inventory: operators, each for the own tenant
 = 401   401   403   403   403   403   403   done  done  done  403   403   done  done
 POST api/v1/assets/
+POST api/v1/assets/import/
 POST api/v1/asset-groups/
 
 = 401   401   403   403   403   403   403   done  done  done  403   403   404   404

@@ -13,6 +13,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from executions.inventory_files import COLUMNS
+from executions.inventory_formats import read
 from executions.inventory_import import ImportRefused, ImportResult, import_assets
 from executions.models import Asset, AssetGroup
 from safety.models import Tenant
@@ -33,7 +34,7 @@ def tenant() -> Tenant:
 
 def load(tenant: Tenant, text: str | bytes, **options: Any) -> ImportResult:
     content = text.encode() if isinstance(text, str) else text
-    return import_assets(content, file_name="machines.csv", tenant=tenant, **options)
+    return import_assets(read(content, "csv"), file_name="machines.csv", tenant=tenant, **options)
 
 
 def problems_of(tenant: Tenant, text: str | bytes, **options: Any) -> list[str]:
@@ -167,6 +168,11 @@ def test_a_file_of_a_spreadsheet_with_a_byte_order_mark_and_windows_line_ends_is
     assert Asset.objects.get(tenant=tenant).name == "münchen"
 
 
+def test_an_id_of_the_asset_service_that_another_asset_has_is_refused(tenant: Tenant) -> None:
+    load(tenant, "name,connection,external_id\na,ssh,7\n")
+    assert "belongs to another asset" in problems_of(tenant, "name,connection,external_id\nb,ssh,7\n")[0]
+
+
 def test_tenants_may_have_assets_and_groups_of_the_same_name(tenant: Tenant) -> None:
     load(tenant, GOOD)
     other = Tenant.objects.create(name="other")
@@ -237,7 +243,7 @@ def test_the_command_refuses_what_it_cannot_find(tenant: Tenant, file: Path, tmp
     with pytest.raises(CommandError, match="no tenant 'nowhere'; there are acme, default"):
         run(file, "--tenant", "nowhere")
     file.rename(tmp_path / "machines.ods")
-    with pytest.raises(CommandError, match=r"A file named \*\.csv is needed"):
+    with pytest.raises(CommandError, match=r"A file named \*\.csv, .* is needed"):
         run(tmp_path / "machines.ods")
 
 
