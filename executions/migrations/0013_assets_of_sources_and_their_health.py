@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("executions", "0011_asset_external_id_once"),
+        ("executions", "0012_waves"),
         ("safety", "0010_stranger_refusals"),
     ]
 
