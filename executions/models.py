@@ -141,6 +141,10 @@ class ExecutionQuerySet(models.QuerySet["Execution"]):
         """Those that the user may see, in its own tenant: by a role, as the requester, or by a right given on them."""
         return self.filter(rbac.visible_executions(user))
 
+    def with_check(self) -> ExecutionQuerySet:
+        """With `is_check`: true where the plan is only checked, so that nothing is changed; None where it is not."""
+        return self.annotate(is_check=F("plan__document__check"))
+
     def unfinished(self) -> ExecutionQuerySet:
         return self.exclude(status__in=FINAL_EXECUTION)
 

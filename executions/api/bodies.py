@@ -57,6 +57,9 @@ class SubmissionBody(BaseModel):
     trace_id: Annotated[str, StringConstraints(max_length=120), AfterValidator(_storable)] = Field(
         "", description="The caller's own number for it."
     )
+    check: Annotated[bool, Field(strict=True)] = Field(
+        False, description="Only say what would change, and change nothing; also when the plan does not ask for it."
+    )
 
     @field_validator("reason", "trace_id", mode="before")
     @classmethod
@@ -176,4 +179,5 @@ def _submission(read: SubmissionBody, key: str | None) -> Submission:
         not_before=read.not_before,
         trace_id=read.trace_id,
         idempotency_key=key,
+        check=read.check,
     )

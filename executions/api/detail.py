@@ -90,12 +90,13 @@ def summary(execution: Execution) -> dict[str, Any]:
 def execution_state(execution: Execution) -> dict[str, Any]:
     """The whole of it: the summary, `errors`, `approvals`, and `steps` with their targets and the end of their output.
 
-    Wants `actor` and `tenant` selected with it; three more statements, one more while it is queued, and three for one
-    that needs, or needed, approvals.
+    Wants `actor` and `tenant` selected with it, and `with_check`; three more statements, one more while it is queued,
+    and three for one that needs, or needed, approvals.
     """
     steps = steps_of(execution)
     state = summary(execution)
     state["tenant"] = execution.tenant.name
+    state["check"] = bool(getattr(execution, "is_check", False))
     state["time_limits"] = {
         "execution_seconds": execution.execution_seconds,
         "step_seconds": execution.step_seconds,

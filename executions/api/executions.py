@@ -119,7 +119,7 @@ def _mentions(words: str) -> Q:
 
 def one(request: Request, execution_id: int) -> Execution:
     """Return the execution with its actor and tenant; raises ApiProblem(not_found)."""
-    found = visible(request).select_related("actor", "tenant").filter(pk=execution_id).first()
+    found = visible(request).with_check().select_related("actor", "tenant").filter(pk=execution_id).first()
     if found is None:
         raise no_execution(execution_id)
     return found

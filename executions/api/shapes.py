@@ -64,6 +64,7 @@ class Preview(Shape):
     errors: list[ErrorEntry]
     title: str = ""
     plan_hash: str = ""
+    check: bool = False
     action_class: ActionClass = ActionClass.READ
     sla_class: SlaClass = SlaClass.FAST
     approval_level: int = 0
@@ -187,6 +188,7 @@ class ExecutionDetail(ExecutionSummary):
     """The whole of an execution."""
 
     tenant: str
+    check: bool
     time_limits: dict[str, int]
     approval: ApprovalState | None
     approvals: list[Decision]
@@ -303,6 +305,7 @@ class ToolShape(Shape):
     default_timeout_seconds: float
     estimated_duration: float
     max_output_bytes: int
+    check_mode: str
     source: str | None
     replaces: str | None
     parameters: list[dict[str, Any]]

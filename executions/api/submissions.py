@@ -93,9 +93,8 @@ def wait_for_end(execution_id: int, seconds: float) -> dict[str, Any] | None:
 
 
 def _final_state(execution_id: int) -> dict[str, Any] | None:
-    found = (
-        Execution.objects.filter(pk=execution_id, status__in=FINAL_EXECUTION).select_related("actor", "tenant").first()
-    )
+    ended = Execution.objects.filter(pk=execution_id, status__in=FINAL_EXECUTION)
+    found = ended.with_check().select_related("actor", "tenant").first()
     return execution_state(found) if found else None
 
 
@@ -167,4 +166,5 @@ class PreviewView(ApiView):
         example=EXAMPLE_BODY,
     )
     def post(self, request: Request) -> HttpResponse:
-        return answer(preview(submission_of(read_body(request)).document, by=caller(request)))
+        wanted = submission_of(read_body(request))
+        return answer(preview(wanted.document, by=caller(request), check=wanted.check))

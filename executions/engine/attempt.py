@@ -93,7 +93,9 @@ def invocation_of(
     `secret_values`: all that the execution knows, since the output of an earlier step may bring one to a command line.
     """
     try:
-        invocation = tool_of(step).prepare(inputs, timeout_seconds=limit, secret_values=secret_values)
+        invocation = tool_of(step).prepare(
+            inputs, timeout_seconds=limit, secret_values=secret_values, check=step.planned.get("check", False)
+        )
     except InvalidInput as error:
         raise Refusal("invalid_input", str(error)) from None
     if invocation.idempotent == step.planned["idempotent"]:

@@ -151,6 +151,14 @@ class Moves:
         if step.status == S.PENDING:
             self.step(record, step, S.CANCELLED if touched else S.SKIPPED)
 
+    def skip_unchecked(self, record: Record, step: StepState) -> None:
+        """Skip a step that check mode cannot check, with why. What comes after it may begin."""
+        note = Verdict(S.SKIPPED, "not_checked", step.unchecked)
+        for target in step.targets:
+            if target.status == S.PENDING:
+                self.target(record, step, target, S.SKIPPED)
+        self.step(record, step, S.SKIPPED, note)
+
     def output(self, target_id: int, stream: str, text: str) -> Record:
         """Return the record of a piece of output."""
         record = self.record()

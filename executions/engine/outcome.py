@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from executions.engine.control import Control
 from executions.engine.state import ExecutionState, StepState
@@ -17,6 +17,8 @@ S = StepStatus
 
 BAD = frozenset({S.FAILED, S.TIMED_OUT})
 NOT_DONE = frozenset({S.PENDING, S.SKIPPED, S.CANCELLED})
+
+MOST_NAMED = 5  # steps in one sentence
 
 OVER_LIMIT = "The time limit of the execution was reached."
 
@@ -129,14 +131,27 @@ def ending_of(state: ExecutionState, errors: Mapping[int, str], control: Control
     fatal = [step for step in bad if step.planned["on_failure"] != "continue"]
     if fatal:
         return _of_a_failure(fatal[0], errors)
-    undone = [step for step in steps if step.status in NOT_DONE]
+    undone = [step for step in steps if step.status in NOT_DONE and not (step.status == S.SKIPPED and step.unchecked)]
     if undone:
         # It was cancelled under an earlier lease; since then a person has said what became of an unknown outcome.
         reason = f"It was cancelled before; step '{undone[0].key}' was not done."
         return Ending(E.CANCELLED if state.status in (E.QUEUED, E.CANCELLING) else E.FAILED, reason, "cancelled")
     if not any(step.status == S.SUCCEEDED for step in steps):
         return Ending(E.FAILED, "No step succeeded.", "failed")
-    return _of_a_success(steps, len(bad))
+    ending = _of_a_success(steps, len(bad))
+    if state.document.get("check"):
+        return replace(ending, reason=f"{ending.reason} {_of_a_check(steps)}".strip())
+    return ending
+
+
+def _of_a_check(steps: list[StepState]) -> str:
+    """What a check was worth: nothing was changed, and what nobody looked at."""
+    left = [f"'{step.key}'" for step in steps if step.unchecked]
+    if not left:
+        return "Check mode: nothing was changed, and every step was checked."
+    more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
+    what = "Step" if len(left) == 1 else "Steps"
+    return f"Check mode: nothing was changed. {what} {', '.join(left[:MOST_NAMED])}{more} could not be checked."
 
 
 def _of_a_failure(step: StepState, errors: Mapping[int, str]) -> Ending:

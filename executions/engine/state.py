@@ -51,9 +51,15 @@ class StepState:
         return self.status in OVER
 
     @property
+    def unchecked(self) -> str:
+        """Why check mode skips the step; empty for one that is run."""
+        why: str = self.planned.get("unchecked", "")
+        return why
+
+    @property
     def lets_go_on(self) -> bool:
         """Whether steps that depend on this one may begin."""
-        if self.status == S.SUCCEEDED:
+        if self.status == S.SUCCEEDED or (self.status == S.SKIPPED and self.unchecked):
             return True
         return self.status in (S.FAILED, S.TIMED_OUT) and self.planned["on_failure"] == "continue"
 

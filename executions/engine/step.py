@@ -86,6 +86,10 @@ class StepRunner:
 
     async def _run(self, step: StepState) -> None:
         record = self._moves.record()
+        if step.unchecked:
+            self._moves.skip_unchecked(record, step)
+            self._ledger.submit(record)
+            return
         if self._leave_out(record, step):
             return
         self._moves.step(record, step, S.RUNNING)

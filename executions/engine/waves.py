@@ -110,7 +110,7 @@ def left_out(step: StepState, by_key: Mapping[str, StepState]) -> dict[int, str]
     out: dict[int, str] = {}
     for key in step.planned["depends_on"]:
         earlier = by_key[key]
-        if earlier.planned["on_failure"] == "continue":
+        if earlier.unchecked or earlier.planned["on_failure"] == "continue":
             continue
         not_done = {t.planned["asset_id"] for t in earlier.targets if t.planned and t.status != S.SUCCEEDED}
         for target in step.targets:

@@ -31,15 +31,17 @@ steps:
 @page
 @require_http_methods(["GET", "POST"])
 def new(request: HttpRequest) -> HttpResponse:
-    """Show the form; with POST a preview below it, or, with `do=submit`, make the execution and go to its page."""
+    """Show the form; with POST a preview below it, or, with `do=submit`, make the execution and go to its page;
+    with `do=check`, one that changes nothing."""
     text = request.POST.get("plan", EXAMPLE)
     reason = request.POST.get("reason", "").strip()
     context: dict[str, Any] = {"nav": "new", "plan": text, "reason": reason}
     if request.method == "POST":
         user = signed_in(request)
-        if request.POST.get("do") == "submit":
+        if request.POST.get("do") in ("submit", "check"):
             try:
-                accepted = services.submit(Submission(document=text, reason=reason), by=user)
+                wanted = Submission(document=text, reason=reason, check=request.POST.get("do") == "check")
+                accepted = services.submit(wanted, by=user)
             except Refused as refused:
                 context["preview"] = {"acceptable": False, "errors": refused.problems()}
             else:

@@ -40,7 +40,7 @@ def signed_in(request: HttpRequest) -> User:
 
 def visible(request: HttpRequest, execution_id: int) -> Execution:
     """Return the execution if the user may see it; raises Http404 otherwise."""
-    rows = Execution.objects.visible_to(signed_in(request)).select_related("actor", "parent")
+    rows = Execution.objects.visible_to(signed_in(request)).with_check().select_related("actor", "parent")
     execution = rows.filter(pk=execution_id).first()
     if execution is None:
         raise Http404("There is no such execution, or it is not for you to see.")

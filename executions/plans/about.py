@@ -20,11 +20,16 @@ MOST_LABELS = 64
 MOST_NOTES = 200
 
 
+# What may stand around the inner plan. Left out there, a wish to only check would carry the plan out.
+_AROUND = ("title", "environment", "labels", *vocabulary.PLAN_FIELDS["check"])
+
+
 @dataclass(slots=True)
 class About:
     title: str = ""
     environment: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
+    check: bool = False
     safety_checks: list[object] = field(default_factory=list)
     rollback_plan: list[object] = field(default_factory=list)
     observability: dict[str, object] = field(default_factory=dict)
@@ -49,7 +54,7 @@ def split_document(document: object) -> tuple[Mapping[str, object], list[Mapping
         if "steps" in document or not isinstance(document.get("plan"), (Mapping, list)):
             return document, metadata, True
         inner = document["plan"]
-        outer = {name: document[name] for name in ("title", "environment", "labels") if document.get(name)}
+        outer = {name: document[name] for name in _AROUND if vocabulary.is_given(document.get(name))}
         document = {"steps": inner, **outer} if isinstance(inner, list) else {**outer, **_given(inner, outer)}
     return document if isinstance(document, Mapping) else {}, metadata, True
 
@@ -70,6 +75,7 @@ def read_about(plan: Mapping[str, object], metadata: list[Mapping[str, object]],
     about.title = " ".join(fields.text("title", LONGEST_TITLE).split())
     about.environment = fields.text("environment", 30).lower() or None
     about.labels = _labels(fields)
+    about.check = fields.flag("check") or False
     for name in ("safety_checks", "rollback_plan"):
         value = values.get(name)
         items = value if isinstance(value, list) else [value]

@@ -15,18 +15,20 @@ VERSION = 1
 _ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
-def canonical_form(environment: str | None, steps: Sequence[StoredStep]) -> bytes:
+def canonical_form(environment: str | None, steps: Sequence[StoredStep], *, check: bool = False) -> bytes:
     """UTF-8 JSON with sorted keys: tools, inputs, targets by asset id, order by position, and how failures are met.
 
     Ids of steps, titles, descriptions, labels, estimates and everything in words are left out; where a template names
     a step, its position stands instead of its id. Nothing that is given is changed.
     """
     positions = {step["id"]: step["position"] for step in steps}
-    form = {
+    form: dict[str, object] = {
         "canonical": VERSION,
         "environment": environment,
         "steps": [_step(step, positions) for step in steps],
     }
+    if check:  # only then: plans without it keep the hashes that they had
+        form["check"] = True
     return _ENCODER.encode(form).encode()
 
 

@@ -101,6 +101,8 @@ class StoredStep(TypedDict):
     max_output_bytes: int
     not_checked: list[str]
     waves: NotRequired[list[int]]
+    check: NotRequired[bool]  # it is only checked; absent where it is really run
+    unchecked: NotRequired[str]  # why check mode skips it
 
 
 class GroupShare(TypedDict):
@@ -135,6 +137,7 @@ class StoredPlan(TypedDict):
     safety_checks: list[object]
     observability: dict[str, object]
     not_checked: list[str]
+    check: NotRequired[bool]  # nothing is changed; absent where it is
     secrets: NotRequired[list[StoredReference]]  # every secret that it names, where it names any
     group_shares: NotRequired[list[GroupShare]]  # of large groups, where it changes several machines of one
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from executions.plans.about import About, apply_approval_points, read_about, split_document
 from executions.plans.canonical import canonical_form, hash_of
+from executions.plans.checking import TITLE, check_title, put_into_check_mode
 from executions.plans.compiled import (
     GRAVITY,
     ActionClass,
@@ -39,18 +40,25 @@ DEFAULT_LIMITS = PlanLimits()
 
 
 def compile_plan(
-    document: object, *, inventory: Inventory, catalog: Catalog, limits: PlanLimits = DEFAULT_LIMITS
+    document: object,
+    *,
+    inventory: Inventory,
+    catalog: Catalog,
+    limits: PlanLimits = DEFAULT_LIMITS,
+    check: bool = False,
 ) -> CompiledPlan:
     """Check a plan and work out what it would do. Writes nothing; `document` is never changed.
 
     document: JSON or YAML as bytes or str, or values already parsed: the planner's whole document, its inner plan, the
-    native form, or a bare list of steps.
+    native form, or a bare list of steps. check: in check mode, whatever the document says of that.
     Raises PlanRefused with all problems at once.
     """
     plan, metadata, is_plan = split_document(read(document, limits))
     raw_steps = _steps_of(plan, is_plan, limits)
     problems = Problems()
     about = read_about(plan, metadata, problems)
+    about.check = about.check or check
+    check_title(about.title, check=about.check, problems=problems)
     drafts = [read_step(index, raw, catalog, problems) for index, raw in enumerate(raw_steps)]
     _check_ids(drafts, problems)
     apply_approval_points(drafts, about, problems)
@@ -65,10 +73,11 @@ def compile_plan(
     references = ReferenceChecker(drafts, queries, graph, problems)
     for place, draft in enumerate(drafts):
         references.check(place, draft)
+    unchecked = put_into_check_mode(drafts, problems) if about.check else {}
     routing = routing_of(about.labels, resolver.assets.values(), problems)
     if problems or graph is None:
         raise problems.refuse()
-    return _assemble(about, routing, drafts, graph, resolver)
+    return _assemble(about, routing, drafts, graph, resolver, unchecked)
 
 
 def _steps_of(plan: Mapping[str, object], is_plan: bool, limits: PlanLimits) -> list[object]:
@@ -121,15 +130,24 @@ def _check_rollbacks(drafts: list[Draft], problems: Problems) -> None:
 
 
 def _assemble(
-    about: About, routing: Routing, drafts: list[Draft], graph: Graph, resolver: TargetResolver
+    about: About,
+    routing: Routing,
+    drafts: list[Draft],
+    graph: Graph,
+    resolver: TargetResolver,
+    unchecked: Mapping[str, str],
 ) -> CompiledPlan:
     assets = resolver.assets
     steps = [_stored_step(place, drafts, graph) for place in range(len(drafts))]
+    if about.check:
+        _mark_checked(steps, unchecked)
     seconds = [step["estimated_duration"] * rounds_of(step) + pauses_of(step) for step in steps]
     uses = _uses(drafts, assets)
     classes = [gravest(_classes(draft)) for draft in drafts]
     title = about.title or _title(drafts)
-    canonical = canonical_form(about.environment, steps)
+    if about.check:
+        title = f"{TITLE}{title.removeprefix(TITLE)}"
+    canonical = canonical_form(about.environment, steps, check=about.check)
     document: StoredPlan = {
         "title": title,
         "environment": about.environment,
@@ -144,6 +162,8 @@ def _assemble(
         "observability": about.observability,
         "not_checked": about.not_checked + _remarks(about, steps, uses),
     }
+    if about.check:
+        document["check"] = True
     refs: set[SecretReference] = set()
     for draft in drafts:
         refs |= draft.secret_refs
@@ -212,6 +232,15 @@ def _plain_step(place: int, drafts: list[Draft], graph: Graph) -> StoredStep:
         "max_output_bytes": tool.max_output_bytes,
         "not_checked": draft.not_checked,
     }
+
+
+def _mark_checked(steps: list[StoredStep], unchecked: Mapping[str, str]) -> None:
+    for step in steps:
+        step["check"] = True
+        step["irreversible"] = False
+        if step["id"] in unchecked:
+            step["unchecked"] = unchecked[step["id"]]
+            step["not_checked"] = [f"Skipped in check mode. {unchecked[step['id']]}", *step["not_checked"]]
 
 
 def _named_by_templates(inputs: Mapping[str, object]) -> set[str]:

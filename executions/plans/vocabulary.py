@@ -52,6 +52,7 @@ PLAN_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "title": ("title", "name"),
     "environment": ("environment",),
     "labels": ("labels",),
+    "check": ("check", "check_mode", "dry_run"),
     "steps": ("steps",),
     "safety_checks": ("safety_checks",),
     "rollback_plan": ("rollback_plan",),

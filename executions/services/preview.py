@@ -17,14 +17,14 @@ from safety.approvals import approvals_needed, reasons
 from safety.models import User
 
 
-def preview(document: object, *, by: User) -> dict[str, Any]:
+def preview(document: object, *, by: User, check: bool = False) -> dict[str, Any]:
     """Return what would happen: steps, targets, locks, approvals, permissions, time limits; or why it is refused.
 
     Always answers; `acceptable` says whether `submit` would take the plan, `errors` why not.
     """
     planning = Planning(by)
     try:
-        plan = planning.compile(document)
+        plan = planning.compile(document, check=check)
     except Refused as refused:
         return {"acceptable": False, "errors": refused.problems()}
     measure(plan, by.tenant_id)
@@ -42,6 +42,7 @@ def preview(document: object, *, by: User) -> dict[str, Any]:
         "errors": errors,
         "title": plan.title,
         "plan_hash": plan.hash,
+        "check": plan.document.get("check", False),
         "action_class": plan.action_class,
         "sla_class": decision.sla_class,
         "approval_level": decision.approval_level,
@@ -113,6 +114,7 @@ def _steps(plan: CompiledPlan, decision: Decision) -> list[dict[str, Any]]:
             "on_failure": step["on_failure"],
             "idempotent": step["idempotent"],
             "not_checked": step["not_checked"],
+            "unchecked": step.get("unchecked"),
         }
         for step in plan.document["steps"]
     ]

@@ -35,7 +35,10 @@ _ACTION_CLASSES: tuple[str, ...] = tuple(ActionClass.values)  # the enumeration 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One request to run a plan. `document` is the plan in any accepted form: bytes, text or a mapping."""
+    """One request to run a plan. `document` is the plan in any accepted form: bytes, text or a mapping.
+
+    check: say what would change and change nothing, also when the plan does not ask for that itself.
+    """
 
     document: object
     reason: str = ""
@@ -45,6 +48,7 @@ class Submission:
     trace_id: str = ""
     idempotency_key: str | None = None
     parent_id: int | None = None
+    check: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +80,12 @@ class Planning:
         self.policies = policies()
         self.secrets = PlanSecrets(self.by)
 
-    def compile(self, document: object) -> CompiledPlan:
+    def compile(self, document: object, *, check: bool = False) -> CompiledPlan:
         """Raises Refused with every problem of the plan."""
         try:
-            return compile_plan(document, inventory=self.inventory, catalog=get_catalog(), limits=self.limits)
+            return compile_plan(
+                document, inventory=self.inventory, catalog=get_catalog(), limits=self.limits, check=check
+            )
         except PlanRefused as refused:
             errors = [problem.as_dict() for problem in refused.problems]
             count = f"{len(errors)} problems" if len(errors) > 1 else "a problem"
@@ -186,7 +192,7 @@ def submit_many(submissions: Sequence[Submission], *, by: User) -> list[Accepted
     for number, submission in enumerate(submissions):
         try:
             _check_fields(submission)
-            plans[number] = planning.compile(submission.document)
+            plans[number] = planning.compile(submission.document, check=submission.check)
         except Refused as refused:
             answers[number] = refused
     planning.learn_rights(list(plans.values()))

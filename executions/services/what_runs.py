@@ -44,7 +44,7 @@ def _command(tool: Tool, step: Mapping[str, Any], row: Mapping[str, object]) -> 
             for name, value in step["inputs"].items()
         }
         named = {reference: _secret_name(reference) for reference in references_in(inputs)}
-        invocation = tool.prepare(with_values(inputs, named))
+        invocation = tool.prepare(with_values(inputs, named), check=step.get("check", False))
     except (UnresolvedTemplate, InvalidInput):
         return None
     return _shown(tool, invocation)
@@ -65,9 +65,14 @@ def _secret_name(reference: SecretReference) -> str:
     return f"<secret {reference.path}{f' {reference.key}' if reference.key else ''}>"
 
 
+def _runs_a_program_of_ours(tool: Tool, *, check: bool) -> bool:
+    behaviours = tool.behaviours.values()
+    return any(one.argv_prefix or (check and one.check is not None and one.check.argv_prefix) for one in behaviours)
+
+
 def _shown(tool: Tool, invocation: Invocation) -> str | None:
     if invocation.http is not None:
         return f"{invocation.http.method} {invocation.http.url}"[:LONGEST_COMMAND]
-    if tool.connector != "command" or any(behaviour.argv_prefix for behaviour in tool.behaviours.values()):
+    if tool.connector != "command" or _runs_a_program_of_ours(tool, check=invocation.check):
         return None
     return shlex.join(invocation.argv)[:LONGEST_COMMAND]

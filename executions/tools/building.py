@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from executions.connectors.registry import tool_connectors
 from executions.tools import command_lines
 from executions.tools.parameters import Parameter, build_parameter
-from executions.tools.schema import Argument, BehaviourSpec, CaseSpec, SecondsFromInput, ToolSpec
-from executions.tools.tool import Behaviour, Seconds, Tool
+from executions.tools.schema import Argument, BehaviourSpec, CaseSpec, CheckSpec, SecondsFromInput, ToolSpec
+from executions.tools.tool import Behaviour, CheckMode, Seconds, Tool
 
 T = TypeVar("T")
 _PROGRAM_NAME = re.compile(r"[a-z0-9_-]+\.sh")
@@ -45,7 +45,7 @@ def _build_parameters(spec: ToolSpec, faults: list[str]) -> dict[str, Parameter]
     fixed = spec.by_action.by if spec.by_action else None
     in_argv = set()
     for source in _sources(spec):
-        in_argv |= command_lines.names_in([*(source.argv or ()), *(source.arguments or ())])
+        in_argv |= command_lines.names_in([*(source.argv or ()), *(source.arguments or ()), *_check_templates(source)])
     parameters = {}
     for name, entry in spec.parameters.items():
         try:
@@ -59,6 +59,12 @@ def _build_parameters(spec: ToolSpec, faults: list[str]) -> dict[str, Parameter]
 
 def _sources(spec: ToolSpec) -> list[BehaviourSpec]:
     return [spec, *(spec.by_action.cases.values() if spec.by_action else ())]
+
+
+def _check_templates(source: BehaviourSpec) -> list[Argument]:
+    if not isinstance(source.check, CheckSpec):
+        return []
+    return [*(source.check.argv or ()), *(source.check.arguments or ())]
 
 
 def _references(source: BehaviourSpec) -> set[str]:
@@ -95,7 +101,8 @@ def _shared_references(spec: ToolSpec) -> set[str]:
 def _faults_between_entries(spec: ToolSpec, parameters: Mapping[str, Parameter]) -> list[str]:
     used = _shared_references(spec) | {name for source in _sources(spec) for name in _references(source)}
     used |= set(spec.exactly_one_of) | set(spec.at_most_one_of)
-    faults = [f"{name} is used but is not one of the parameters" for name in sorted(used - spec.parameters.keys())]
+    named = used | {name for source in _sources(spec) for name in command_lines.names_in(_check_templates(source))}
+    faults = [f"{name} is used but is not one of the parameters" for name in sorted(named - spec.parameters.keys())]
     faults += [f"the parameter {name} is not used for anything" for name in spec.parameters if name not in used]
     faults += [f"instead speaks of {name}, which is accepted" for name in spec.instead if name in spec.parameters]
     if spec.connector not in OF_THE_ENGINE and spec.connector not in tool_connectors():
@@ -129,17 +136,17 @@ def _build_behaviour(
     if stdin:
         accepted.add(stdin)
     faults = _command_faults(spec, argv, program, arguments, parameters)
+    check = source.check if source.check is not None else spec.check
+    if isinstance(check, CheckSpec):
+        said = _command_faults(spec, check.argv, _parts(check.program), check.arguments, parameters)
+        faults += [f"check: {sentence}" for sentence in said]
     for time in (source.default_timeout_seconds, source.estimated_duration):
         if isinstance(time, SecondsFromInput) and time.parameter in parameters:
             entry = parameters[time.parameter]
             if entry.type not in ("integer", "number", "duration") or entry.maximum is None:
                 faults.append(f"a time follows {time.parameter}, which must be a number with a max")
-    prefix: tuple[str, ...] = ()
-    if program is not None and not faults:
-        try:
-            prefix = _program_prefix([_found(part, programs) for part in program], spec.name)
-        except (OSError, UnicodeDecodeError) as error:
-            faults.append(f"a program cannot be read: {error}")
+    prefix = _prefix(program, programs, spec.name, faults)
+    check_mode = _check_mode(check, programs, spec.name, faults)
     if faults:
         raise ValueError(*faults)
     templates: list[Argument] = [*(argv or ()), *(arguments or ())]
@@ -159,7 +166,21 @@ def _build_behaviour(
         argv_prefix=prefix,
         render=command_lines.compile_arguments(templates, positional=program is not None) if templates else None,
         stdin=stdin,
+        check=check_mode,
     )
+
+
+def _check_mode(
+    check: CheckSpec | str | None, programs: Sequence[Path], name: str, faults: list[str]
+) -> CheckMode | None:
+    if check is None or check == "none":
+        return None
+    if not isinstance(check, CheckSpec):
+        return CheckMode()
+    program = _parts(check.program)
+    templates: list[Argument] = [*(check.argv or ()), *(check.arguments or ())]
+    prefix = _prefix(program, programs, name, faults)
+    return CheckMode(prefix, command_lines.compile_arguments(templates, positional=program is not None))
 
 
 def _first(own: T | None, inherited: T | None) -> T:
@@ -219,6 +240,17 @@ def _command_faults(
 
 def _parts(program: str | list[str] | None) -> list[str] | None:
     return [program] if isinstance(program, str) else program
+
+
+def _prefix(program: list[str] | None, programs: Sequence[Path], name: str, faults: list[str]) -> tuple[str, ...]:
+    """The beginning of a command line that runs a program; empty without one, or with faults."""
+    if program is None or faults:
+        return ()
+    try:
+        return _program_prefix([_found(part, programs) for part in program], name)
+    except (OSError, UnicodeDecodeError) as error:
+        faults.append(f"a program cannot be read: {error}")
+        return ()
 
 
 def _found(part: str, programs: Sequence[Path]) -> Path:

@@ -20,6 +20,8 @@ Every tool that a step can name. This page is written from the catalog, `executi
   action, the table of actions says so, and the action cannot be a template: what was approved is what is done.
 - **Idempotent**: doing it a second time leaves the target as the first time did. Only then is a step that was in flight
   when its worker died run again by itself. A step may say otherwise for itself.
+- **Check mode**: whether a plan with `check: true` can ask it what it would change
+  ([check first](../how-to/check-first.md)); what only reads is then run as it is.
 - **Target**: whether a step must name the machines to run on. Tools without one run in the engine or send a request
   from the worker.
 - **Values** are arguments of their own, or travel on standard input; no shell reads them. Only `shell` takes a command
@@ -101,11 +103,14 @@ def _behaviours(tool: Tool) -> str:
             _yes(behaviour.idempotent),
             _yes(behaviour.irreversible),
             _yes(behaviour.production_safe),
+            "reads" if behaviour.action_class == "read" else _yes(behaviour.can_be_checked),
             _seconds(behaviour.estimated),
             _seconds(behaviour.default_timeout),
         )
         rows.append((f"`{name}`", _inputs(tool, behaviour), *facts) if several else facts)
-    return _table((*head, "Class", "Idempotent", "Irreversible", "Production-safe", "Usually", "Time limit"), rows)
+    return _table(
+        (*head, "Class", "Idempotent", "Irreversible", "Production-safe", "Check mode", "Usually", "Time limit"), rows
+    )
 
 
 def _inputs(tool: Tool, behaviour: Behaviour) -> str:

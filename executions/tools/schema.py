@@ -69,8 +69,20 @@ class HttpSpec(FileModel):
     expect_status: Name | None = None
 
 
+class CheckSpec(FileModel):
+    """What says on the target what would change, and changes nothing. Its standard input is that of the real thing."""
+
+    argv: list[Argument] | None = None
+    program: StrictStr | list[StrictStr] | None = None
+    arguments: list[StrictStr] | None = None
+
+
 class BehaviourSpec(FileModel):
-    """What a tool, or one case of it, does and how. In a case, what is absent is as the tool says."""
+    """What a tool, or one case of it, does and how. In a case, what is absent is as the tool says.
+
+    check: how it is checked; `connector`: by the connector, when it is told to; `none`: it cannot be. What only reads
+    needs none: it is run as it is.
+    """
 
     action_class: ActionClass | None = None
     idempotent: StrictBool | None = None
@@ -83,6 +95,7 @@ class BehaviourSpec(FileModel):
     program: StrictStr | list[StrictStr] | None = None
     arguments: list[StrictStr] | None = None
     stdin: Name | None = None
+    check: CheckSpec | Literal["connector", "none"] | None = None
     requires: list[Name] = []
 
 

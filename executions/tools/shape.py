@@ -52,6 +52,7 @@ def tool_shape(tool: Tool) -> dict[str, Any]:
         "default_timeout_seconds": tool.default_timeout_seconds,
         "estimated_duration": tool.estimated_duration,
         "max_output_bytes": tool.max_output_bytes,
+        "check_mode": check_mode(tool),
         "source": tool.source or None,
         "replaces": tool.replaces or None,
         "parameters": [_parameter(parameter, tool) for parameter in tool.parameters.values()],
@@ -61,6 +62,7 @@ def tool_shape(tool: Tool) -> dict[str, Any]:
                 "idempotent": behaviour.idempotent,
                 "irreversible": behaviour.irreversible,
                 "production_safe": behaviour.production_safe,
+                "check_mode": behaviour.can_be_checked,
                 "accepts": sorted(behaviour.accepted),
                 "requires": sorted(behaviour.required),
             }
@@ -68,6 +70,12 @@ def tool_shape(tool: Tool) -> dict[str, Any]:
             if tool.by is not None
         },
     }
+
+
+def check_mode(tool: Tool) -> str:
+    """yes, no, or some of its actions."""
+    answers = {behaviour.can_be_checked for behaviour in tool.behaviours.values()}
+    return "some" if len(answers) == 2 else "yes" if True in answers else "no"
 
 
 def example_step(tool: Tool) -> dict[str, Any]:

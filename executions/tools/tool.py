@@ -34,6 +34,14 @@ class Seconds:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckMode:
+    """How to say what would change. Without `render` the connector does it, given the real thing and told to check."""
+
+    argv_prefix: tuple[str, ...] = ()
+    render: Render | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Behaviour:
     """What one action of a tool does; a tool without actions has a single one.
 
@@ -53,6 +61,11 @@ class Behaviour:
     argv_prefix: tuple[str, ...] = ()
     render: Render | None = field(default=None, repr=False)
     stdin: str | None = None
+    check: CheckMode | None = None
+
+    @property
+    def can_be_checked(self) -> bool:
+        return self.action_class == "read" or self.check is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +134,11 @@ class Tool:
         behaviour = self._behaviour_of(inputs)
         return behaviour.default_timeout.of(inputs) if behaviour else self.default_timeout_seconds
 
+    def has_check_for(self, inputs: Mapping[str, Any]) -> bool:
+        """True when it can say what it would do with these inputs without doing it, or does nothing but read."""
+        behaviour = self._behaviour_of(inputs)
+        return behaviour is not None and behaviour.can_be_checked
+
     def accepts(self, name: str) -> bool:
         """True when `name` is a parameter or an alias of one, for some action."""
         return name in self._names
@@ -144,9 +162,11 @@ class Tool:
         *,
         timeout_seconds: float | None = None,
         secret_values: tuple[str, ...] = (),
+        check: bool = False,
     ) -> Invocation:
         """Turn rendered inputs, secrets filled in, into what a connector is given.
 
+        check: what says what would change and changes nothing; InvalidInput when the tool has no such thing.
         secret_values: the values of secrets that are known; none of them may stand on a command line.
         For the connectors none and inventory, argv is the tool's name with its values, and for inventory stdin is the
         inputs as JSON. Raises InvalidInput with all problems.
@@ -154,19 +174,28 @@ class Tool:
         given, behaviour, problems = self._normalise(inputs, True)
         if problems or behaviour is None:
             raise InvalidInput(self.name, problems)
-        arguments = behaviour.render(given) if behaviour.render else []
+        prefix, render = behaviour.argv_prefix, behaviour.render
+        if check and behaviour.action_class != "read":
+            if behaviour.check is None:
+                raise InvalidInput(
+                    self.name, [InputProblem("", "cannot be checked", f"{self.name} has no check mode.")]
+                )
+            if behaviour.check.render is not None:
+                prefix, render = behaviour.check.argv_prefix, behaviour.check.render
+        arguments = render(given) if render else []
         if secret_values:
             self._refuse_visible_secrets(given, arguments, secret_values)
         request = self._request(given)
         return Invocation(
-            argv=(*behaviour.argv_prefix, *arguments),
+            argv=(*prefix, *arguments),
             stdin=self._stdin(behaviour, given),
             environment=given.get(self.environment, {}) if self.environment else {},
             working_directory=given.get(self.working_directory) if self.working_directory else None,
             http=request,
             timeout_seconds=timeout_seconds,
             max_output_bytes=behaviour.max_output_bytes,
-            idempotent=behaviour.idempotent,
+            check=check,
+            idempotent=behaviour.idempotent or check,
             secret_values=secret_values,
         )
 

@@ -28,6 +28,7 @@ class Command(ExampleCommand):
     help = "Submits a plan, JSON or YAML, and waits until it has ended. Ctrl-C stops waiting, never the execution."
     example = """\
   manage.py run_plan examples/plans/host-health.yaml --follow
+  manage.py run_plan plan.yaml --check --follow
   manage.py run_plan plan.json --json --wait 60 --as alice
   generate_plan | manage.py run_plan - --idempotency-key 2c9e1f0a
 
@@ -41,6 +42,7 @@ exit status:
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", metavar="FILE", help="the plan; - reads standard input")
+        parser.add_argument("--check", action="store_true", help="say what would change, and change nothing")
         parser.add_argument("--follow", action="store_true", help="show events and output as they come")
         parser.add_argument("--json", action="store_true", help="print the outcome as one JSON object at the end")
         parser.add_argument("--wait", type=float, metavar="N", help="wait at most N seconds (until it has ended)")
@@ -80,7 +82,8 @@ exit status:
         document = _read(options["file"])
         try:
             user = acting_user(options)
-            accepted = submit(Submission(document, idempotency_key=options["idempotency_key"]), by=user)
+            wanted = Submission(document, idempotency_key=options["idempotency_key"], check=options["check"])
+            accepted = submit(wanted, by=user)
         except NoSuchUser as error:
             raise _refusal("unknown_user", "--as", str(error), "Choose the user with --as.") from None
         except (OperationalError, InterfaceError) as error:

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 
 from executions.tools import CatalogError, Tool, get_catalog, load_catalog
-from executions.tools.shape import example_step, tool_shape
+from executions.tools.shape import check_mode, example_step, tool_shape
 from safety.management.example_help import ExampleCommand
 
 GOOD, FAULTY = 0, 1
@@ -121,7 +121,8 @@ exit status:
         self.stdout.write("")
         for name, action in tool_shape(tool)["actions"].items():
             needs = [one for one in action["requires"] if one != tool.by]
-            self.stdout.write(f"  {tool.by} {name}: {action['action_class']}{_listed(', needs', needs)}")
+            unchecked = "" if action["check_mode"] else ", no check mode"
+            self.stdout.write(f"  {tool.by} {name}: {action['action_class']}{unchecked}{_listed(', needs', needs)}")
         self.stdout.write("\nExample of a step:\n")
         text = yaml.safe_dump([example_step(tool)], sort_keys=False, allow_unicode=True, default_flow_style=None)
         self.stdout.write(textwrap.indent(text, "  ").rstrip())
@@ -130,10 +131,13 @@ exit status:
         self.stdout.write(json.dumps(value, indent=1, ensure_ascii=False))
 
 
+_CHECKS = {"yes": "yes", "no": "no", "some": "for some actions"}
+
+
 def _facts(tool: Tool) -> str:
     order = ("read", "modify", "deploy")
     classes = sorted({one.action_class for one in tool.behaviours.values()}, key=order.index)
-    return f"{' or '.join(classes)}, connector {tool.connector}"
+    return f"{' or '.join(classes)}, connector {tool.connector}, check mode {_CHECKS[check_mode(tool)]}"
 
 
 def _inputs(tool: Tool) -> str:

@@ -1,4 +1,5 @@
-# One setting in a file of settings. $1 action, $2 path, $3 key, $4 section, $5 separator; the value on stdin.
+# One setting in a file of settings. $1 action, $2 path, $3 key, $4 section, $5 separator; the value on stdin. With the
+# action check, $6 is the one whose effect is only told.
 # Names and values reach awk through its environment: awk -v would interpret backslashes.
 path=$2
 export KEY="$3" SECTION="$4" SEPARATOR="$5" VALUE=''
@@ -79,11 +80,25 @@ settings() {
     }' < "$path"
 }
 
-case $1 in
-get) settings get ;;
-set)
+read_value() {
     VALUE=$(cat && printf x) || exit 1
     VALUE=${VALUE%x}
+}
+
+case $1 in
+get) settings get ;;
+check)
+    [ "$6" != set ] || read_value
+    after=$(settings "$6" && printf x)
+    result=$?
+    case $result in
+    0) printf '%s' "${after%x}" | difference "$path" || would "$6 $KEY in $path" ;;
+    10) same "$KEY in $path" ;;
+    *) exit "$result" ;;
+    esac
+    ;;
+set)
+    read_value
     begin "$path"
     settings set > "$new"
     result=$?

@@ -52,10 +52,20 @@ def programs_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 def run(tool: Callable[[str], Tool], programs_path: Path | None) -> Run:
     """Prepare a tool's inputs and run what comes out, with this machine's programs and with busybox's."""
 
+    return _runner(tool, programs_path, check=False)
+
+
+@pytest.fixture
+def run_check(tool: Callable[[str], Tool], programs_path: Path | None) -> Run:
+    """The same in check mode."""
+    return _runner(tool, programs_path, check=True)
+
+
+def _runner(tool: Callable[[str], Tool], programs_path: Path | None, *, check: bool) -> Run:
     def run_tool(name: str, /, **inputs: Any) -> subprocess.CompletedProcess[str]:
         checked, problems = tool(name).check(inputs)
         assert problems == []
-        invocation = tool(name).prepare(checked, timeout_seconds=10)
+        invocation = tool(name).prepare(checked, timeout_seconds=10, check=check)
         argv = list(invocation.argv)
         environment = {**os.environ, **invocation.environment}
         if programs_path is not None:

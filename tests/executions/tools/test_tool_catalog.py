@@ -51,8 +51,10 @@ def test_every_file_has_the_shape_and_says_what_its_parameters_mean(path: object
 def test_no_program_is_without_a_tool() -> None:
     used = set()
     for path in FILES:
-        program = yaml.safe_load(path.read_text()).get("program", [])
-        used |= {program} if isinstance(program, str) else set(program)
+        document = yaml.safe_load(path.read_text())
+        for entries in (document, document.get("check", {})):
+            program = entries.get("program", []) if isinstance(entries, dict) else []
+            used |= {program} if isinstance(program, str) else set(program)
     assert used == {path.name for path in PROGRAMS_DIRECTORY.iterdir()}
 
 

@@ -1,0 +1,95 @@
+"""Check mode: what every step of a plan becomes when the plan is to say what it would change, and to change nothing.
+
+A step that only reads is run as it is. One that changes something is run in its tool's check mode, which reads; so the
+plan asks for the rights, the locks and the approvals of reading. What can be neither is skipped and named: a check must
+not look more complete than it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from executions.plans.behaviour import exit_code_zero
+from executions.plans.problems import Code, Problems, shown
+from executions.plans.templates import Template, templates_in
+
+if TYPE_CHECKING:
+    from executions.plans.steps import Draft
+
+TITLE = "Check mode: "
+_TOUCHES_NOTHING = "none"  # the connector of noop and wait, which no check is about
+
+
+def check_title(title: str, *, check: bool, problems: Problems) -> None:
+    """Refuse a title by which a plan that changes things would look like a check of one."""
+    if not check and title.lower().startswith(TITLE.strip(" :").lower()):
+        problems.add(
+            Code.INVALID_INPUT,
+            "title",
+            "The title begins with 'Check mode', and the plan would really be carried out.",
+            "Write check: true if it is to be checked only; otherwise choose another title.",
+        )
+
+
+def put_into_check_mode(drafts: Sequence[Draft], problems: Problems) -> dict[str, str]:
+    """Make of each step what it is in check mode; `drafts` are in their order.
+
+    Returns, by the id of a step, why it is not checked. A plan of which nothing can be checked is refused.
+    """
+    unchecked: dict[str, str] = {}
+    made_up: set[str] = set()  # steps whose output is not what the real step would print
+    for draft in drafts:
+        tool = draft.tool
+        if tool is None:
+            continue
+        reads = draft.action_class == "read"
+        source = _taken_from(draft) & made_up
+        if source:
+            name = shown(min(source))
+            unchecked[draft.id] = f"It takes the output of step {name!r}, which check mode does not really run."
+        elif not tool.has_check_for(draft.inputs):
+            unchecked[draft.id] = f"The tool {tool.name} cannot say what it would change{_with(draft)}."
+        if draft.id in unchecked or not reads:
+            made_up.add(draft.id)
+        _only_read(draft, as_it_is=reads)
+    if drafts and not any(draft.id not in unchecked and _looks_at_something(draft) for draft in drafts):
+        problems.add(
+            Code.INVALID_INPUT,
+            "check",
+            "Nothing of this plan can be checked: no step has a tool with a check mode, or one that only reads.",
+            "Leave check out, and look at the preview instead.",
+        )
+    return unchecked
+
+
+def _only_read(draft: Draft, *, as_it_is: bool) -> None:
+    behaviour = draft.behaviour
+    draft.action_class = "read"
+    draft.rollback = None  # there is nothing to undo
+    if behaviour.on_failure == "rollback":
+        behaviour.on_failure = "stop"
+    if as_it_is:
+        return
+    behaviour.idempotent = True
+    behaviour.requires_approval = False
+    if behaviour.success != exit_code_zero():
+        draft.not_checked.append("Its success criteria are about the real run; for the check exit code 0 counts.")
+        behaviour.success = exit_code_zero()
+
+
+def _taken_from(draft: Draft) -> set[str]:
+    return {
+        template.step_id
+        for _, template in templates_in(draft.inputs)
+        if isinstance(template, Template) and template.kind == "output" and template.step_id is not None
+    }
+
+
+def _with(draft: Draft) -> str:
+    tool = draft.tool
+    return f" with {tool.by} {draft.inputs.get(tool.by)}" if tool is not None and tool.by else ""
+
+
+def _looks_at_something(draft: Draft) -> bool:
+    return draft.tool is not None and draft.tool.connector != _TOUCHES_NOTHING
