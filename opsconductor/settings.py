@@ -248,6 +248,8 @@ TOOLS_DIR = _tools_dir()
 MAX_TARGETS = env_int("MAX_TARGETS", 1000, minimum=1, maximum=100_000)
 MAX_OUTPUT_BYTES = env_int("MAX_OUTPUT_BYTES", 50 * 1024 * 1024, minimum=1024)
 HTTP_ALLOWED_NETWORKS = env_networks("HTTP_ALLOWED_NETWORKS", [])
+ANSIBLE_PLAYBOOKS = Path(env_str("ANSIBLE_PLAYBOOKS", str(VAR_DIR / "playbooks"))).resolve()
+ANSIBLE_FORKS = env_int("ANSIBLE_FORKS", 20, minimum=1, maximum=1000)
 IDEMPOTENCY_WINDOW = timedelta(hours=env_int("IDEMPOTENCY_WINDOW_HOURS", 24, minimum=1))
 # How long after its end something is kept (executions/retention.py); no time at all means for ever.
 EVENT_RETENTION = timedelta(days=env_int("EVENT_RETENTION_DAYS", 90, minimum=0, maximum=36_500))

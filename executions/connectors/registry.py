@@ -31,12 +31,15 @@ ANY = "*"  # a connector that does not care how the target is connected
 BUILT_IN: dict[tuple[str, str], str] = {
     ("command", "local"): "executions.connectors.local",
     ("http", ANY): "executions.connectors.http",
+    ("ansible", "ssh"): "executions.connectors.ansible.connector",
+    ("ansible", "local"): "executions.connectors.ansible.connector",
 }
 
 # What the fleet page calls them, with the package without which a worker cannot do it.
 _NAMES = {
     "executions.connectors.local": ("local", None),
     "executions.connectors.http": ("http", None),
+    "executions.connectors.ansible.connector": ("ansible", "ansible_runner"),
 }
 
 

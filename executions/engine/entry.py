@@ -48,7 +48,13 @@ class Engine:
     """One for each worker process; see queueing.worker.Runner for which thread calls what."""
 
     def __init__(self, registration: Registration, lose: Callable[[int], None]) -> None:
-        configure_connectors(http_allowed_networks=settings.HTTP_ALLOWED_NETWORKS)
+        configure_connectors(
+            http_allowed_networks=settings.HTTP_ALLOWED_NETWORKS,
+            options={
+                "ansible_playbooks": settings.ANSIBLE_PLAYBOOKS,
+                "ansible_forks": settings.ANSIBLE_FORKS,
+            },
+        )
         get_catalog()  # a broken catalog ends the worker now, not the first execution later
         self._actor = registration.actor
         self._warden = worker_warden()

@@ -6,6 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
+
+from executions.connectors.ansible.playbooks import NoPlaybook, find_playbook
 from executions.plans import vocabulary
 from executions.plans.placeholders import placeholder_in
 from executions.plans.problems import Code, Problems, overlap, shown
@@ -66,7 +69,21 @@ def check_inputs(
         at = f"{path}.{problem.path}" if problem.path and problem.path[0] != "[" else f"{path}{problem.path}"
         if not any(overlap(one, at) for one in faulty):
             problems.add(Code.INVALID_INPUT, at, _sentence(at, path, problem.message), problem.how_to_fix)
+    _look_for_playbooks(tool, checked, path, problems)
     return checked
+
+
+def _look_for_playbooks(tool: Tool, checked: Mapping[str, Any], path: str, problems: Problems) -> None:
+    """A playbook that is not there is told of now, not when the step comes to it."""
+    for name, value in checked.items():
+        parameter = tool.parameter(name)
+        if parameter is None or parameter.type != "playbook":
+            continue
+        try:
+            find_playbook(settings.ANSIBLE_PLAYBOOKS, value)
+        except NoPlaybook as problem:
+            at = f"{path}.{name}"
+            problems.add(Code.INVALID_INPUT, at, _sentence(at, path, problem.message), problem.how_to_fix)
 
 
 def placeholder_at(inputs: Mapping[str, Any], where: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,7 +12,7 @@ from executions.connectors.registry import tool_connectors
 from executions.tools import command_lines
 from executions.tools.parameters import Parameter, build_parameter
 from executions.tools.schema import Argument, BehaviourSpec, CaseSpec, CheckSpec, SecondsFromInput, ToolSpec
-from executions.tools.tool import Behaviour, CheckMode, Seconds, Tool
+from executions.tools.tool import TAKES_ALL_INPUTS, Behaviour, CheckMode, Seconds, Tool
 
 T = TypeVar("T")
 _PROGRAM_NAME = re.compile(r"[a-z0-9_-]+\.sh")
@@ -93,7 +94,7 @@ def _shared_references(spec: ToolSpec) -> set[str]:
         names |= {name for name in named if name}
         if spec.http.method in spec.parameters:
             names.add(spec.http.method)
-    if spec.connector == "inventory":
+    if spec.connector in TAKES_ALL_INPUTS:
         names |= set(spec.parameters)
     return names
 
@@ -110,10 +111,13 @@ def _faults_between_entries(spec: ToolSpec, parameters: Mapping[str, Parameter])
         faults.append(f"there is no connector {spec.connector}; there are: {known}")
     if spec.connector in OF_THE_ENGINE and spec.needs_target:
         faults.append(f"a tool with the connector {spec.connector} runs in the engine and has no target")
-    if spec.connector == "command" and not spec.needs_target:
+    if spec.connector in ("command", "ansible") and not spec.needs_target:
         faults.append("a tool that runs a command needs a target to run it on")
     if (spec.connector == "http") != (spec.http is not None):
         faults.append("the entry http belongs to the connector http, and to no other")
+    looks = parameters.get(spec.check_input or "")
+    if spec.check_input and (looks is None or looks.type != "boolean" or spec.by_action):
+        faults.append("check_input must name a boolean parameter, and does not go with by_action")
     if spec.by_action:
         chooser = parameters.get(spec.by_action.by)
         words = set(chooser.enum) if chooser else set()
@@ -217,7 +221,7 @@ def _command_faults(
     parameters: Mapping[str, Parameter],
 ) -> list[str]:
     faults = command_lines.faults_of([*(argv or ()), *(arguments or ())])
-    if spec.connector in ("http", "inventory"):
+    if spec.connector in ("http", *TAKES_ALL_INPUTS):
         if argv or program or arguments:
             faults.append(f"a tool with the connector {spec.connector} has no argv and no program")
         return faults
@@ -279,6 +283,11 @@ def _seconds(
     return Seconds(float(entry.plus), entry.parameter, float(unknown or 0))
 
 
+def _looking(behaviour: Behaviour) -> Behaviour:
+    """The same, told to change nothing."""
+    return replace(behaviour, action_class="read", idempotent=True, irreversible=False, production_safe=True)
+
+
 def _assemble(spec: ToolSpec, parameters: Mapping[str, Parameter], behaviours: Mapping[str, Behaviour]) -> Tool:
     every = list(behaviours.values())
     names = {alias: parameters[name] for name, entry in spec.parameters.items() for alias in (name, *entry.aliases)}
@@ -300,6 +309,7 @@ def _assemble(spec: ToolSpec, parameters: Mapping[str, Parameter], behaviours: M
         behaviours=behaviours,
         exactly_one_of=tuple(spec.exactly_one_of),
         at_most_one_of=tuple(spec.at_most_one_of),
+        check_input=spec.check_input,
         environment=spec.environment,
         working_directory=spec.working_directory,
         http=spec.http,
@@ -307,4 +317,5 @@ def _assemble(spec: ToolSpec, parameters: Mapping[str, Parameter], behaviours: M
         replaces=spec.replaces or "",
         _names=names,
         _only=None if spec.by_action else every[0],
+        _only_looking=None if spec.by_action else _looking(every[0]),
     )

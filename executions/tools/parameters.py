@@ -21,7 +21,8 @@ _LONGEST_BODY = 5_000_000
 class Parameter:
     """One parameter of a tool.
 
-    type         string, integer, number, boolean, list, mapping, path, duration, url, host, json or auth
+    type         string, integer, number, boolean, list, mapping, path, duration, url, host, json, auth or
+                 playbook
     default      in normal form; None: absent
     fixed        decides which of the tool's actions is meant: neither a template nor a secret can stand there
     in_argv      its value becomes part of a command line, which other users of the target can see
@@ -151,12 +152,15 @@ def _check(spec: ParameterSpec, fixed: bool) -> Check:
         "host": values.host_check,
         "url": values.url_check,
         "auth": containers.auth_check,
+        "playbook": values.playbook_check,
     }[kind]
 
 
 def _items(spec: ParameterSpec) -> Check:
     if spec.items == "integer":
         return values.number_check(whole=True, minimum=spec.min, maximum=spec.max)
+    if spec.items == "json":
+        return containers.json_check(_LONGEST_BODY)
     if spec.items == "scalar":
         return containers.scalar_or_list_check if spec.type == "mapping" else containers.scalar_check
     return _text(spec, min_length=0, max_length=_LONGEST_ARGUMENT)

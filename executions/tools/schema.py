@@ -8,7 +8,19 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, Stri
 
 ActionClass = Literal["read", "modify", "deploy"]
 ParameterType = Literal[
-    "string", "integer", "number", "boolean", "list", "mapping", "path", "duration", "url", "host", "json", "auth"
+    "string",
+    "integer",
+    "number",
+    "boolean",
+    "list",
+    "mapping",
+    "path",
+    "duration",
+    "url",
+    "host",
+    "json",
+    "auth",
+    "playbook",
 ]
 Seconds = Annotated[StrictInt | StrictFloat, Field(ge=0, le=30 * 86_400)]
 Scalar = StrictStr | StrictInt | StrictFloat | StrictBool
@@ -50,7 +62,7 @@ class ParameterSpec(FileModel):
     max: StrictInt | StrictFloat | None = None
     min_length: Annotated[StrictInt, Field(ge=0)] | None = None
     max_length: Annotated[StrictInt, Field(ge=1)] | None = None
-    items: Literal["string", "integer", "scalar"] | None = None
+    items: Literal["string", "integer", "scalar", "json"] | None = None
     keys: StrictStr | None = None
     keys_say: StrictStr | None = None
     wrap_single: StrictBool = False
@@ -113,7 +125,9 @@ class CasesSpec(FileModel):
 
 
 class ToolSpec(BehaviourSpec):
-    """A whole catalog file. `replaces`: the tool in whose place it stands; only a site's own tool can have it."""
+    """A whole catalog file. `replaces`: the tool in whose place it stands; only a site's own tool can have it.
+    `check_input`: the boolean parameter that turns a step into one that only looks.
+    """
 
     name: Name
     replaces: Name | None = None
@@ -131,6 +145,7 @@ class ToolSpec(BehaviourSpec):
     parameters: dict[Name, ParameterSpec] = {}
     exactly_one_of: list[Name] = []
     at_most_one_of: list[Name] = []
+    check_input: Name | None = None
     environment: Name | None = None
     working_directory: Name | None = None
     http: HttpSpec | None = None

@@ -14,6 +14,9 @@ from executions.tools.parameters import Parameter
 from executions.tools.problems import InputProblem, InvalidInput, Unfit
 from executions.tools.schema import ActionClass, HttpSpec
 
+# The connectors whose standard input is all inputs of the step as JSON.
+TAKES_ALL_INPUTS = frozenset({"inventory", "ansible"})
+
 # A secret shorter than this is looked for as a whole argument only: "a" is in nearly every command line.
 _SHORTEST_SEARCHED_SECRET = 4
 
@@ -74,8 +77,9 @@ class Tool:
 
     The figures without `_for` are those of the tool as a whole: the gravest action class and irreversibility of its
     actions, idempotent only if all are. The `_for` methods take a step's inputs, normalised or not.
-    Times are seconds. `connector`: none (the engine itself), command (argv on the target), http, inventory, or what an
-    added connector calls it. `source`: the file of a site's own tool; `replaces`: the tool in whose place it stands.
+    Times are seconds. `connector`: none (the engine itself), command (argv on the target), http, inventory, ansible, or
+    what an added connector calls it. `source`: the file of a site's own tool; `replaces`: the tool in whose place it
+    stands.
     """
 
     name: str
@@ -95,6 +99,7 @@ class Tool:
     behaviours: Mapping[str, Behaviour]
     exactly_one_of: tuple[str, ...] = ()
     at_most_one_of: tuple[str, ...] = ()
+    check_input: str | None = None
     environment: str | None = None
     working_directory: str | None = None
     http: HttpSpec | None = None
@@ -103,6 +108,7 @@ class Tool:
     replaces: str = ""
     _names: Mapping[Any, Parameter] = field(default_factory=dict, repr=False)
     _only: Behaviour | None = field(default=None, repr=False)
+    _only_looking: Behaviour | None = field(default=None, repr=False)
 
     def action_class_for(self, inputs: Mapping[str, Any]) -> ActionClass:
         """read, modify or deploy for these inputs; the gravest of the tool's when the action cannot be told."""
@@ -168,8 +174,8 @@ class Tool:
 
         check: what says what would change and changes nothing; InvalidInput when the tool has no such thing.
         secret_values: the values of secrets that are known; none of them may stand on a command line.
-        For the connectors none and inventory, argv is the tool's name with its values, and for inventory stdin is the
-        inputs as JSON. Raises InvalidInput with all problems.
+        For the connectors none and inventory, argv is the tool's name with its values; for inventory and ansible, stdin
+        is the inputs as JSON. Raises InvalidInput with all problems.
         """
         given, behaviour, problems = self._normalise(inputs, True)
         if problems or behaviour is None:
@@ -194,7 +200,7 @@ class Tool:
             http=request,
             timeout_seconds=timeout_seconds,
             max_output_bytes=behaviour.max_output_bytes,
-            check=check,
+            check=check or self._only_looks(given),
             idempotent=behaviour.idempotent or check,
             secret_values=secret_values,
         )
@@ -208,7 +214,7 @@ class Tool:
             raise InvalidInput(self.name, [InputProblem(unfit.path, unfit.message, unfit.how_to_fix)]) from None
 
     def _stdin(self, behaviour: Behaviour, given: Mapping[str, Any]) -> bytes | None:
-        if self.connector == "inventory":
+        if self.connector in TAKES_ALL_INPUTS:
             return json.dumps(given, allow_nan=False).encode()
         if behaviour.stdin is None or behaviour.stdin not in given:
             return None
@@ -217,7 +223,7 @@ class Tool:
 
     def _behaviour_of(self, inputs: Mapping[str, Any]) -> Behaviour | None:
         if self._only is not None:
-            return self._only
+            return self._only_looking if self._only_looks(inputs) else self._only
         assert self.by is not None
         chooser = self.parameters[self.by]
         value = inputs.get(self.by)
@@ -230,6 +236,17 @@ class Tool:
             except Unfit:
                 return None
         return known
+
+    def _only_looks(self, inputs: Mapping[str, Any]) -> bool:
+        """Whether the step changes nothing; not while that cannot be told, as with a template."""
+        if self.check_input is None:
+            return False
+        parameter = self.parameters[self.check_input]
+        values = [inputs[name] for name in (parameter.name, *parameter.aliases) if inputs.get(name) is not None]
+        try:
+            return len(values) == 1 and parameter.normalise(values[0], False) is True
+        except Unfit:
+            return False
 
     def _normalise(
         self, inputs: Mapping[str, Any], final: bool
@@ -259,7 +276,7 @@ class Tool:
     def _complete(
         self, given: dict[str, Any], faulty: set[str], problems: list[InputProblem]
     ) -> tuple[dict[str, Any], Behaviour | None, list[InputProblem]]:
-        behaviour = self._only
+        behaviour = self._only_looking if self._only_looks(given) else self._only
         if behaviour is None:
             assert self.by is not None
             chosen = given.get(self.by, self.parameters[self.by].default)

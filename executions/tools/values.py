@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from executions.connectors.ansible.playbooks import HOW_TO_NAME, is_playbook_name
 from executions.tools.problems import Unfit
 
 Check = Callable[[Any, bool], Any]
@@ -174,6 +175,14 @@ def boolean_check(value: Any, final: bool) -> Any:
         if spelled is not None:
             return spelled
     raise Unfit("must be true or false", "Write true or false.")
+
+
+def playbook_check(value: Any, final: bool) -> Any:
+    """The name of a playbook. It decides what the step does, so it cannot wait for a template."""
+    text = plain_text(value)
+    if not is_playbook_name(text):
+        raise Unfit("is not the name of a playbook", HOW_TO_NAME)
+    return text
 
 
 def duration_check(*, minimum: float | None, maximum: float | None) -> Check:

@@ -30,7 +30,7 @@ EVIL = [
 BENIGN: dict[str, Any] = {"path": f"/{MARK}", "host": MARK, "url": f"https://{MARK}.example/", "string": MARK}
 FILLERS: dict[str, Any] = {
     "string": "filler", "path": "/filler", "host": "filler", "url": "https://filler.example/", "integer": 7,
-    "list": ["filler"], "mapping": {"filler": "filler"}, "duration": 7,
+    "list": ["filler"], "mapping": {"filler": "filler"}, "duration": 7, "playbook": "filler.yml",
 }  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""Playbooks on machines, by ansible-runner. See docs/decisions/0021-ansible.md."""

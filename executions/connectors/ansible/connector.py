@@ -1,0 +1,233 @@
+"""Runs a playbook on all the targets of a step as one run of ansible-playbook."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from executions.connectors.ansible import files
+from executions.connectors.ansible.folder import NoMemoryFolder, RunFolder, make_folder, sweep
+from executions.connectors.ansible.playbooks import NoPlaybook, find_playbook
+from executions.connectors.ansible.run import PlaybookRun
+from executions.connectors.base import ErrorCode, Invocation, Outcome, OutputSink, Stop, Target
+from executions.connectors.local import LocalConnector
+
+if TYPE_CHECKING:
+    from executions.connectors.registry import Surroundings
+
+DEFAULT_FORKS = 20
+RUNS_AT_ONCE = 4  # in a worker; each is a process of about 100 MB that forks one more for each target at a time
+_NEEDED = ("ansible_runner", "ansible")
+_INSTALL = "This worker cannot run playbooks: install requirements-ansible.txt on its host, then restart it."
+_PROGRAM = Path(__file__).with_name("program.py")
+
+
+class AnsibleConnector:
+    """Playbooks as commands of this machine, guarded by the worker's warden like every other.
+
+    All that ansible is told stands in a private folder in memory that is gone when the run is. Where it must stop, the
+    processes here are ended; a task that was running at the far side loses its terminal and its connection, and
+    whether it ended is not known.
+    """
+
+    def __init__(self, commands: LocalConnector, *, playbooks: Path | None, forks: int = DEFAULT_FORKS) -> None:
+        """`playbooks`: the folder of this installation's playbooks."""
+        self._commands = commands
+        self._playbooks = playbooks
+        self._forks = forks
+        self._places: asyncio.Semaphore | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        sweep()
+
+    async def run(self, invocation: Invocation, target: Target, *, sink: OutputSink, stop: Stop, fence: int) -> Outcome:
+        """The same for a single target."""
+        outcomes: list[Outcome] = []
+        await self.run_group(
+            invocation,
+            [target],
+            sinks=[sink],
+            stop=stop,
+            fence=fence,
+            on_outcome=lambda _, outcome: outcomes.append(outcome),
+        )
+        return outcomes[0]
+
+    async def run_group(
+        self,
+        invocation: Invocation,
+        targets: Sequence[Target],
+        *,
+        sinks: Sequence[OutputSink],
+        stop: Stop,
+        fence: int,
+        on_outcome: Callable[[int, Outcome], None],
+    ) -> None:
+        """See GroupConnector. Targets that cannot be reached by what is known of them are told first, and left out."""
+        run = PlaybookRun(targets, sinks, on_outcome)
+        if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
+            run.end_all(Outcome(None, ErrorCode.NOT_SUPPORTED, f"{_INSTALL} Not there: {', '.join(missing)}."))
+            return
+        try:
+            asked = _asked_for(invocation)
+            playbook = find_playbook(self._folder_of_playbooks(), asked["playbook"])
+            _compare(playbook, asked)
+        except NoPlaybook as problem:
+            sentence = f"The playbook {problem.message}. {problem.how_to_fix}"
+            run.end_all(Outcome(None, ErrorCode.INVALID_INVOCATION, sentence))
+            return
+        async with _Place(self._semaphore(), stop) as is_free:
+            if not is_free or stop.requested:
+                run.end_all(Outcome(None, ErrorCode.NOT_STARTED, "Not started: asked to stop.", stop_confirmed=True))
+                return
+            try:
+                folder = await asyncio.to_thread(make_folder)
+            except (NoMemoryFolder, OSError) as error:
+                sentence = f"The worker has no place in memory for what a playbook must be told of secrets: {error}"
+                run.end_all(Outcome(None, ErrorCode.START_FAILED, sentence))
+                return
+            try:
+                await self._run_in(folder, run, playbook, invocation, asked, stop, fence)
+            finally:
+                # Not awaited: whoever cancels this task must not leave what is in it behind.
+                folder.remove()
+
+    async def close(self) -> None:
+        """Nothing is kept between runs."""
+
+    async def _run_in(
+        self,
+        folder: RunFolder,
+        run: PlaybookRun,
+        playbook: Path,
+        invocation: Invocation,
+        asked: Mapping[str, Any],
+        stop: Stop,
+        fence: int,
+    ) -> None:
+        keys = files.Keys(folder.path)
+        machines = run.prepare(keys, run_as=invocation.run_as, fence=fence)
+        if not machines:
+            return
+        arguments = await asyncio.to_thread(self._write, folder, machines, keys, playbook, invocation, asked)
+        command = Invocation(
+            argv=(sys.executable, "-I", str(_PROGRAM)),
+            stdin=json.dumps({"folder": str(folder.path), "arguments": arguments, "keys": keys.private}).encode(),
+            environment=self._environment(folder),
+            max_output_bytes=invocation.max_output_bytes,
+        )
+        outcome = await self._commands.run(command, Target(connection="local"), sink=run, stop=stop, fence=fence)
+        run.end(outcome)
+
+    def _write(
+        self,
+        folder: RunFolder,
+        machines: Sequence[files.Machine],
+        keys: files.Keys,
+        playbook: Path,
+        invocation: Invocation,
+        asked: Mapping[str, Any],
+    ) -> list[str]:
+        """Fill the folder; return the words for ansible-playbook, none of which is a secret."""
+        for name in ("cp", "tmp", "home"):
+            (folder.path / name).mkdir(mode=0o700)
+        for place, public in enumerate(keys.public):
+            folder.write(f"keys/{place}.pub", f"{public}\n")
+        known = [line for machine in machines for line in machine.known_hosts]
+        known_hosts = folder.write("known_hosts", "".join(f"{line}\n" for line in known))
+        folder.write("ssh_config", files.ssh_config(machines, known_hosts))
+        folder.write("ansible.cfg", files.ansible_cfg(folder.path))
+        hosts = folder.write("hosts.yml", files.inventory(machines))
+        wrapper = folder.write("playbook.yml", files.wrapper(playbook))
+        arguments = ["-i", str(hosts), "--forks", str(min(self._forks, len(machines)))]
+        if asked.get("extra_vars"):
+            arguments += ["-e", f"@{folder.write('vars.yml', files.extra_vars(asked['extra_vars']))}"]
+        if asked.get("check") or invocation.check:
+            arguments.append("--check")
+        if asked.get("diff"):
+            arguments.append("--diff")
+        for name, option in (("tags", "--tags"), ("skip_tags", "--skip-tags")):
+            if asked.get(name):
+                arguments.append(f"{option}={','.join(asked[name])}")
+        return [*arguments, str(wrapper)]
+
+    def _environment(self, folder: RunFolder) -> dict[str, str]:
+        playbooks = self._folder_of_playbooks()
+        return {
+            "ANSIBLE_CONFIG": str(folder.path / "ansible.cfg"),
+            "ANSIBLE_HOME": str(folder.path / "home"),
+            "ANSIBLE_HOST_KEY_CHECKING": "True",  # ansible-runner would turn it off
+            "ANSIBLE_ROLES_PATH": str(playbooks / "roles"),
+            "ANSIBLE_COLLECTIONS_PATH": str(playbooks / "collections"),
+            "OPSCONDUCTOR_SHARED_MEMORY": folder.shared_memory_prefix,
+            "TMPDIR": str(folder.path / "tmp"),
+        }
+
+    def _folder_of_playbooks(self) -> Path:
+        if self._playbooks is None:
+            raise NoPlaybook("is not there: this worker has no folder of playbooks", "Set ANSIBLE_PLAYBOOKS.")
+        return self._playbooks
+
+    def _semaphore(self) -> asyncio.Semaphore:
+        loop = asyncio.get_running_loop()
+        if self._places is None or self._loop is not loop:
+            self._places, self._loop = asyncio.Semaphore(RUNS_AT_ONCE), loop
+        return self._places
+
+
+def make(surroundings: Surroundings) -> AnsibleConnector:
+    return AnsibleConnector(
+        LocalConnector(surroundings.warden, grace_seconds=surroundings.grace_seconds),
+        playbooks=surroundings.options.get("ansible_playbooks"),
+        forks=surroundings.options.get("ansible_forks", DEFAULT_FORKS),
+    )
+
+
+class _Place:
+    """One of the places for a run, waited for no longer than until somebody asks to stop."""
+
+    def __init__(self, places: asyncio.Semaphore, stop: Stop) -> None:
+        self._places = places
+        self._stop = stop
+        self._held = False
+
+    async def __aenter__(self) -> bool:
+        getting = asyncio.ensure_future(self._places.acquire())
+        asked = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({getting, asked}, return_when=asyncio.FIRST_COMPLETED)
+            self._held = getting.done()
+        finally:
+            asked.cancel()
+            if not getting.done():
+                getting.cancel()
+            elif not self._held:
+                self._places.release()
+        return self._held
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._held:
+            self._places.release()
+
+
+def _asked_for(invocation: Invocation) -> dict[str, Any]:
+    """The step's inputs as the tool checked them. Raises NoPlaybook."""
+    try:
+        asked = json.loads(invocation.stdin or b"")
+        if isinstance(asked, dict) and isinstance(asked.get("playbook"), str):
+            return asked
+    except ValueError:
+        pass
+    raise NoPlaybook("is not named", "Name it in the input playbook.")
+
+
+def _compare(playbook: Path, asked: Mapping[str, Any]) -> None:
+    """Raises NoPlaybook when the plan says which text the playbook has, and it has another."""
+    wanted = asked.get("sha256")
+    if wanted and hashlib.sha256(playbook.read_bytes()).hexdigest() != wanted:
+        raise NoPlaybook("is another than the plan means: its SHA-256 differs", "Look at it, and submit it anew.")

@@ -1,0 +1,84 @@
+"""Runs playbooks of a test's own on targets of its own, and keeps what became of each."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from executions.connectors import Invocation, Outcome, Stop, Target
+from executions.connectors.ansible.connector import AnsibleConnector
+from executions.connectors.ansible.folder import IN_MEMORY, PREFIX
+from executions.connectors.warden.process_table import MARKER_NAME
+from tests.executions.connectors.recording import RecordingSink
+
+# A play on every host, without gathering facts, and with a Python that is certainly there.
+PLAY = f"- hosts: all\n  gather_facts: false\n  vars: {{ansible_python_interpreter: {sys.executable}}}\n"
+
+
+class Stage:
+    """A folder of playbooks, and a connector for them."""
+
+    def __init__(self, connector: AnsibleConnector, folder: Path) -> None:
+        self.connector = connector
+        self.folder = folder
+        self.outcomes: dict[str, Outcome] = {}
+        self.sinks: dict[str, RecordingSink] = {}
+
+    def write(self, tasks: str, *, name: str = "site.yml", play: str = PLAY) -> None:
+        """A playbook of one play; `tasks` are indented as they stand at the start of a line."""
+        lines = "".join(f"    {line}\n" for line in tasks.strip("\n").splitlines())
+        (self.folder / name).write_text(f"{play}  tasks:\n{lines}")
+
+    async def play(
+        self, targets: Sequence[Target], *, stop: Stop | None = None, playbook: str = "site.yml", **inputs: Any
+    ) -> dict[str, Outcome]:
+        """Run a playbook on targets; return their outcomes by name. Each has one, and no second."""
+
+        def note(place: int, outcome: Outcome) -> None:
+            assert targets[place].name not in self.outcomes
+            self.outcomes[targets[place].name] = outcome
+
+        self.outcomes = {}
+        self.sinks = {target.name: RecordingSink() for target in targets}
+        await self.connector.run_group(
+            Invocation(stdin=json.dumps({"playbook": playbook, **inputs}).encode()),
+            targets,
+            sinks=list(self.sinks.values()),
+            stop=stop or Stop(),
+            fence=7,
+            on_outcome=note,
+        )
+        assert self.outcomes.keys() == self.sinks.keys()
+        return self.outcomes
+
+    def stdout(self, name: str) -> str:
+        return self.sinks[name].stdout
+
+    def stderr(self, name: str) -> str:
+        return self.sinks[name].stderr
+
+
+def local(name: str) -> Target:
+    return Target(name=name, connection="local")
+
+
+def what_is_left() -> list[str]:
+    """Folders and shared memory of runs, and processes that carry the marker of one."""
+    left = [path.name for path in IN_MEMORY.glob(f"{PREFIX}*")]
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (process / "environ").read_bytes()
+            name = (process / "comm").read_text().strip()
+        except OSError:
+            continue
+        if (
+            MARKER_NAME.encode() in environment
+            and f"{os.getpid()}" != process.name
+            and b"ANSIBLE_CONFIG" in environment
+        ):
+            left.append(f"{process.name} {name}")
+    return left
