@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import os
+import ssl
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import overload
@@ -159,6 +160,19 @@ def _is_this_machine(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def env_certificates(name: str) -> str | None:
+    """Return the file of certificates that NAME names; None when it is unset. Raises ConfigError for a file without."""
+    value = env_str(name)
+    if value is None:
+        return None
+    try:
+        ssl.create_default_context(cafile=value)
+    except OSError as error:  # an SSLError is one too
+        reason = error.strerror if not isinstance(error, ssl.SSLError) else "there is no certificate in it"
+        raise ConfigError(f"{name} names {value}, which cannot be used: {reason}.") from None
+    return value
 
 
 def env_choice(name: str, default: str, choices: Sequence[str]) -> str:

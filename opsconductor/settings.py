@@ -11,6 +11,7 @@ from opsconductor.database import database_settings
 from opsconductor.environment import (
     ConfigError,
     env_bool,
+    env_certificates,
     env_choice,
     env_int,
     env_labels,
@@ -250,6 +251,8 @@ MAX_OUTPUT_BYTES = env_int("MAX_OUTPUT_BYTES", 50 * 1024 * 1024, minimum=1024)
 HTTP_ALLOWED_NETWORKS = env_networks("HTTP_ALLOWED_NETWORKS", [])
 ANSIBLE_PLAYBOOKS = Path(env_str("ANSIBLE_PLAYBOOKS", str(VAR_DIR / "playbooks"))).resolve()
 ANSIBLE_FORKS = env_int("ANSIBLE_FORKS", 20, minimum=1, maximum=1000)
+WINRM_CA_BUNDLE = env_certificates("WINRM_CA_BUNDLE")
+WINRM_AUTH = env_choice("WINRM_AUTH", "negotiate", ["negotiate", "ntlm", "kerberos", "basic"])
 IDEMPOTENCY_WINDOW = timedelta(hours=env_int("IDEMPOTENCY_WINDOW_HOURS", 24, minimum=1))
 # How long after its end something is kept (executions/retention.py); no time at all means for ever.
 EVENT_RETENTION = timedelta(days=env_int("EVENT_RETENTION_DAYS", 90, minimum=0, maximum=36_500))

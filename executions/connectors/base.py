@@ -205,6 +205,15 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
+class Script:
+    """A PowerShell script. With `inputs` it is a program of the catalog, which finds them as `$args[0]`, a table of
+    texts, and standard input as the bytes in `$args[1]`; without, somebody's own, which finds its input as `$input`."""
+
+    text: str = field(repr=False)
+    inputs: Mapping[str, str] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class HttpRequest:
     """One request. `expect_status` empty means any of 200-299. What may hold a secret is in no repr."""
 
@@ -220,6 +229,7 @@ class Invocation:
     """What to do on a target, ready to be carried out: rendered, checked, secrets filled in.
 
     `timeout_seconds` is information for the far side; the engine keeps the time and asks to stop.
+    script: what a connector for Windows runs instead of argv, where the two differ.
     upload: the file that argv and stdin put in place, for a connector that can do so itself; argv does it elsewhere.
     run_as: the user on the target, by sudo or its like; empty: whoever the credential names.
     check: say what would change, change nothing.
@@ -233,6 +243,7 @@ class Invocation:
     working_directory: str | None = None
     http: HttpRequest | None = field(default=None, repr=False)
     upload: Upload | None = field(default=None, repr=False)
+    script: Script | None = field(default=None, repr=False)
     run_as: str = ""
     check: bool = False
     at_once: int | None = None

@@ -33,6 +33,8 @@ BUILT_IN: dict[tuple[str, str], str] = {
     ("http", ANY): "executions.connectors.http",
     ("ansible", "ssh"): "executions.connectors.ansible.connector",
     ("ansible", "local"): "executions.connectors.ansible.connector",
+    ("command", "powershell"): "executions.connectors.winrm",
+    ("powershell", "powershell"): "executions.connectors.winrm",
 }
 
 # What the fleet page calls them, with the package without which a worker cannot do it.
@@ -40,6 +42,7 @@ _NAMES = {
     "executions.connectors.local": ("local", None),
     "executions.connectors.http": ("http", None),
     "executions.connectors.ansible.connector": ("ansible", "ansible_runner"),
+    "executions.connectors.winrm": ("powershell", "pypsrp"),
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shlex
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,9 +25,6 @@ from executions.tools import InvalidInput, Tool, get_catalog
 from safety.masking import PLACEHOLDER
 
 S = StepStatus
-
-# The one input that a shell reads: what templates put there is quoted, so that output is never a command.
-COMMAND_LINE = ("shell", "command")
 
 # What a later step can take of this one's output; the whole of it is in the chunks.
 NEEDED_STDOUT = 256 * 1024
@@ -78,8 +74,7 @@ def rendered_inputs(step: StepState, context: TemplateContext) -> dict[str, Any]
     tool = tool_of(step)
     try:
         return {
-            name: render(value, context, quote=shlex.quote if (tool.name, name) == COMMAND_LINE else None)
-            for name, value in step.planned["inputs"].items()
+            name: render(value, context, quote=tool.quote_for(name)) for name, value in step.planned["inputs"].items()
         }
     except UnresolvedTemplate as error:
         raise Refusal("unresolved_placeholder", str(error)) from None

@@ -53,6 +53,8 @@ class Engine:
             options={
                 "ansible_playbooks": settings.ANSIBLE_PLAYBOOKS,
                 "ansible_forks": settings.ANSIBLE_FORKS,
+                "winrm_ca_bundle": settings.WINRM_CA_BUNDLE,
+                "winrm_auth": settings.WINRM_AUTH,
             },
         )
         get_catalog()  # a broken catalog ends the worker now, not the first execution later

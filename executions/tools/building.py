@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +10,20 @@ from typing import Any, TypeVar
 from executions.connectors.registry import tool_connectors
 from executions.tools import command_lines
 from executions.tools.parameters import Parameter, build_parameter
-from executions.tools.schema import Argument, BehaviourSpec, CaseSpec, CheckSpec, SecondsFromInput, ToolSpec
+from executions.tools.program_files import joined, misnamed, parts_of
+from executions.tools.schema import (
+    Argument,
+    BehaviourSpec,
+    CaseSpec,
+    CheckSpec,
+    SecondsFromInput,
+    ToolSpec,
+    WindowsSpec,
+)
 from executions.tools.tool import TAKES_ALL_INPUTS, Behaviour, CheckMode, Seconds, Tool
+from executions.tools.windows import build_form
 
 T = TypeVar("T")
-_PROGRAM_NAME = re.compile(r"[a-z0-9_-]+\.sh")
 _GRAVITY = ("read", "modify", "deploy")
 # What the engine does itself; everything else is some connector's.
 OF_THE_ENGINE = ("none", "inventory")
@@ -74,7 +82,9 @@ def _references(source: BehaviourSpec) -> set[str]:
     names |= {time.parameter for time in times if isinstance(time, SecondsFromInput)}
     if isinstance(source, CaseSpec):
         names |= set(source.accepts)
-    return names | set(source.requires) | ({source.stdin} if source.stdin else set())
+    if isinstance(source.windows, WindowsSpec):
+        names |= set(source.windows.without)
+    return names | set(source.requires) | {name for name in (source.stdin, source.script) if name}
 
 
 def _shared_references(spec: ToolSpec) -> set[str]:
@@ -111,7 +121,7 @@ def _faults_between_entries(spec: ToolSpec, parameters: Mapping[str, Parameter])
         faults.append(f"there is no connector {spec.connector}; there are: {known}")
     if spec.connector in OF_THE_ENGINE and spec.needs_target:
         faults.append(f"a tool with the connector {spec.connector} runs in the engine and has no target")
-    if spec.connector in ("command", "ansible") and not spec.needs_target:
+    if spec.connector in ("command", "ansible", "powershell") and not spec.needs_target:
         faults.append("a tool that runs a command needs a target to run it on")
     if (spec.connector == "http") != (spec.http is not None):
         faults.append("the entry http belongs to the connector http, and to no other")
@@ -137,12 +147,13 @@ def _build_behaviour(
     argv, program, arguments = _command_of(spec, case)
     accepted = _accepted(spec, case, [*(argv or ()), *(arguments or ())]) & parameters.keys()
     stdin = source.stdin if case is None or case.stdin or case.argv or case.arguments else spec.stdin
-    if stdin:
-        accepted.add(stdin)
+    script = source.script or spec.script
+    accepted |= {name for name in (stdin, script) if name}
     faults = _command_faults(spec, argv, program, arguments, parameters)
+    faults += _script_faults(spec, script, parameters)
     check = source.check if source.check is not None else spec.check
     if isinstance(check, CheckSpec):
-        said = _command_faults(spec, check.argv, _parts(check.program), check.arguments, parameters)
+        said = _command_faults(spec, check.argv, parts_of(check.program), check.arguments, parameters)
         faults += [f"check: {sentence}" for sentence in said]
     for time in (source.default_timeout_seconds, source.estimated_duration):
         if isinstance(time, SecondsFromInput) and time.parameter in parameters:
@@ -153,6 +164,7 @@ def _build_behaviour(
     check_mode = _check_mode(check, programs, spec.name, faults)
     if faults:
         raise ValueError(*faults)
+    windows = build_form(spec.windows if source.windows is None else source.windows, programs)
     templates: list[Argument] = [*(argv or ()), *(arguments or ())]
     return Behaviour(
         action_class=_first(source.action_class, spec.action_class),
@@ -171,6 +183,8 @@ def _build_behaviour(
         render=command_lines.compile_arguments(templates, positional=program is not None) if templates else None,
         stdin=stdin,
         check=check_mode,
+        script=script,
+        windows=windows,
     )
 
 
@@ -181,7 +195,7 @@ def _check_mode(
         return None
     if not isinstance(check, CheckSpec):
         return CheckMode()
-    program = _parts(check.program)
+    program = parts_of(check.program)
     templates: list[Argument] = [*(check.argv or ()), *(check.arguments or ())]
     prefix = _prefix(program, programs, name, faults)
     return CheckMode(prefix, command_lines.compile_arguments(templates, positional=program is not None))
@@ -198,10 +212,10 @@ def _command_of(
 ) -> tuple[list[Argument] | None, list[str] | None, list[str] | None]:
     """argv, program and arguments that hold for a case; its own argv puts aside the tool's program."""
     if case is None:
-        return spec.argv, _parts(spec.program), spec.arguments
+        return spec.argv, parts_of(spec.program), spec.arguments
     if case.argv is not None:
-        return case.argv, _parts(case.program), case.arguments
-    program = _parts(case.program or spec.program)
+        return case.argv, parts_of(case.program), case.arguments
+    program = parts_of(case.program or spec.program)
     if program is not None:
         return None, program, case.arguments if case.arguments is not None else spec.arguments
     return spec.argv, None, case.arguments
@@ -221,15 +235,13 @@ def _command_faults(
     parameters: Mapping[str, Parameter],
 ) -> list[str]:
     faults = command_lines.faults_of([*(argv or ()), *(arguments or ())])
-    if spec.connector in ("http", *TAKES_ALL_INPUTS):
+    if spec.connector in ("http", "powershell", *TAKES_ALL_INPUTS):
         if argv or program or arguments:
             faults.append(f"a tool with the connector {spec.connector} has no argv and no program")
         return faults
     if (argv is None) == (program is None):
         faults.append("there must be an argv or a program, and not both")
-    for part in program or ():
-        if not _PROGRAM_NAME.fullmatch(part):
-            faults.append(f"the program {part!r} must be the name of a .sh file without a folder")
+    faults += misnamed(program, "sh")
     if arguments is not None and program is None:
         faults.append("arguments belong to a program; there is none")
     if argv is not None and not argv:
@@ -242,28 +254,24 @@ def _command_faults(
     return faults
 
 
-def _parts(program: str | list[str] | None) -> list[str] | None:
-    return [program] if isinstance(program, str) else program
+def _script_faults(spec: ToolSpec, script: str | None, parameters: Mapping[str, Parameter]) -> list[str]:
+    if (spec.connector == "powershell") != (script is not None):
+        return ["the entry script belongs to the connector powershell, and to no other"]
+    entry = parameters.get(script or "")
+    if entry is not None and (entry.type != "string" or entry.enum):
+        return [f"{entry.name} is a script, which must be a string"]
+    return []
 
 
 def _prefix(program: list[str] | None, programs: Sequence[Path], name: str, faults: list[str]) -> tuple[str, ...]:
-    """The beginning of a command line that runs a program; empty without one, or with faults."""
+    """The beginning of a command line that runs a program, whose values follow as $1, $2, ...; empty without one."""
     if program is None or faults:
         return ()
     try:
-        return _program_prefix([_found(part, programs) for part in program], name)
+        return ("/bin/sh", "-c", joined(program, programs), name)
     except (OSError, UnicodeDecodeError) as error:
         faults.append(f"a program cannot be read: {error}")
         return ()
-
-
-def _found(part: str, programs: Sequence[Path]) -> Path:
-    return next((folder / part for folder in programs if (folder / part).exists()), programs[-1] / part)
-
-
-def _program_prefix(parts: list[Path], name: str) -> tuple[str, ...]:
-    """The command line that runs the parts, joined, on any target; values follow as $1, $2, ..."""
-    return ("/bin/sh", "-c", "\n".join(part.read_text(encoding="utf-8") for part in parts), name)
 
 
 def _seconds(

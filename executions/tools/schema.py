@@ -89,11 +89,20 @@ class CheckSpec(FileModel):
     arguments: list[StrictStr] | None = None
 
 
+class WindowsSpec(FileModel):
+    """A PowerShell program that does on Windows what argv does elsewhere. `without`: inputs that mean nothing there."""
+
+    program: StrictStr | list[StrictStr]
+    without: list[Name] = []
+
+
 class BehaviourSpec(FileModel):
     """What a tool, or one case of it, does and how. In a case, what is absent is as the tool says.
 
     check: how it is checked; `connector`: by the connector, when it is told to; `none`: it cannot be. What only reads
     needs none: it is run as it is.
+    `script` names the parameter that is a PowerShell script. `windows`: true where argv does on Windows, too, what it
+    does elsewhere; false, or absent, where there is no form for Windows.
     """
 
     action_class: ActionClass | None = None
@@ -108,6 +117,8 @@ class BehaviourSpec(FileModel):
     arguments: list[StrictStr] | None = None
     stdin: Name | None = None
     check: CheckSpec | Literal["connector", "none"] | None = None
+    script: Name | None = None
+    windows: WindowsSpec | StrictBool | None = None
     requires: list[Name] = []
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from executions.connectors.base import HttpRequest, Invocation
+from executions.connectors.base import HttpRequest, Invocation, Script
 from executions.tools.command_lines import Render
 from executions.tools.http_requests import build_request
 from executions.tools.parameters import Parameter
 from executions.tools.problems import InputProblem, InvalidInput, Unfit
 from executions.tools.schema import ActionClass, HttpSpec
+from executions.tools.windows import WindowsForm, as_expression
+
+# The one input that a shell reads: what templates put there is quoted, so that output is never a command.
+SHELL_COMMAND_LINE = ("shell", "command")
 
 # The connectors whose standard input is all inputs of the step as JSON.
 TAKES_ALL_INPUTS = frozenset({"inventory", "ansible"})
@@ -65,6 +70,8 @@ class Behaviour:
     render: Render | None = field(default=None, repr=False)
     stdin: str | None = None
     check: CheckMode | None = None
+    script: str | None = None
+    windows: WindowsForm | None = None
 
     @property
     def can_be_checked(self) -> bool:
@@ -198,6 +205,7 @@ class Tool:
             environment=given.get(self.environment, {}) if self.environment else {},
             working_directory=given.get(self.working_directory) if self.working_directory else None,
             http=request,
+            script=self._script(behaviour, given, check),
             timeout_seconds=timeout_seconds,
             max_output_bytes=behaviour.max_output_bytes,
             check=check or self._only_looks(given),
@@ -212,6 +220,29 @@ class Tool:
             return build_request(self.http, given)
         except Unfit as unfit:
             raise InvalidInput(self.name, [InputProblem(unfit.path, unfit.message, unfit.how_to_fix)]) from None
+
+    def _script(self, behaviour: Behaviour, given: Mapping[str, Any], check: bool) -> Script | None:
+        """What Windows is given; nothing in check mode, unless it only reads: no program for Windows can be asked."""
+        if check and behaviour.action_class != "read":
+            return None
+        if behaviour.script is not None:
+            return Script(given[behaviour.script])
+        if behaviour.windows is None:
+            return None
+        return behaviour.windows.script(given, but=(behaviour.stdin, self.environment, self.working_directory))
+
+    def windows_form(self, inputs: Mapping[str, Any]) -> WindowsForm | None:
+        """What it does on Windows with these inputs; None when there is no form of it for Windows."""
+        behaviour = self._behaviour_of(inputs)
+        return behaviour.windows if behaviour else None
+
+    def quote_for(self, name: str) -> Callable[[str], str] | None:
+        """How a text that a template puts into this input is to be quoted, so that it stays data; None: not at all."""
+        if (self.name, name) == SHELL_COMMAND_LINE:
+            return shlex.quote
+        if any(behaviour.script == name for behaviour in self.behaviours.values()):
+            return as_expression
+        return None
 
     def _stdin(self, behaviour: Behaviour, given: Mapping[str, Any]) -> bytes | None:
         if self.connector in TAKES_ALL_INPUTS:

@@ -47,7 +47,8 @@ def test_a_request_goes_to_the_http_connector_whatever_the_target(connection: st
 
 
 @pytest.mark.parametrize(
-    ("tool", "connection"), [("command", "ssh"), ("command", "powershell"), ("command", ""), ("none", "local")]
+    ("tool", "connection"),
+    [("command", "telnet"), ("powershell", "ssh"), ("powershell", "local"), ("command", ""), ("none", "local")],
 )
 def test_what_cannot_be_reached_is_refused_and_never_run_here_instead(tool: str, connection: str) -> None:
     with pytest.raises(NoConnector) as refused:

@@ -13,10 +13,9 @@ from executions.tools.schema import ToolSpec
 
 Find = Callable[[str], Tool]
 EXPECTED = {
-    "ansible-playbook", "api-request", "asset-query", "asset-service-query", "command", "config_manager", "copy",
-    "dns_lookup", "docker", "file_manager", "http", "http_check", "info_display", "journalctl", "network_tools", "noop",
-    "ps", "shell",
-    "systemctl", "tcp_port_check", "wait",
+    "Invoke-Command", "ansible-playbook", "api-request", "asset-query", "asset-service-query", "command",
+    "config_manager", "copy", "dns_lookup", "docker", "file_manager", "http", "http_check", "info_display", "journalctl",
+    "network_tools", "noop", "powershell", "ps", "shell", "systemctl", "tcp_port_check", "wait",
 }  # fmt: skip
 FILES = sorted(CATALOG_DIRECTORY.glob("*.yaml"))
 
@@ -26,7 +25,7 @@ def test_the_catalog_has_exactly_the_tools_promised(catalog: Catalog) -> None:
     assert len(catalog) == len(EXPECTED)
 
 
-@pytest.mark.parametrize("name", ["powershell", "Invoke-Command", "NOOP", "", "rm", "catalog"])
+@pytest.mark.parametrize("name", ["PowerShell", "NOOP", "", "rm", "catalog"])
 def test_a_tool_that_is_not_there_is_unknown(catalog: Catalog, name: str) -> None:
     assert catalog.get(name) is None
     assert name not in catalog
@@ -85,7 +84,10 @@ def test_only_these_tools_need_no_target(
     assert (tool(name).connector, tool(name).needs_target) == (connector, needs_target)
     without = {"noop", "wait", "http", "api-request", "http_check", "asset-query", "asset-service-query"}
     assert {one.name for one in catalog if not one.needs_target} == without
-    assert {one.name for one in catalog if one.connector == "command"} == EXPECTED - without - {"ansible-playbook"}
+    scripts = {"powershell", "Invoke-Command"}
+    assert {one.name for one in catalog if one.connector == "powershell"} == scripts
+    commands = {one.name for one in catalog if one.connector == "command"}
+    assert commands == EXPECTED - without - scripts - {"ansible-playbook"}
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,8 @@ def everything_in(invocation: Invocation) -> str:
     http = invocation.http
     parts: list[object] = [list(invocation.argv), (invocation.stdin or b"").decode(), dict(invocation.environment)]
     parts.append(invocation.working_directory)
+    if invocation.script is not None:
+        parts += [invocation.script.text, dict(invocation.script.inputs or {})]
     if http:
         parts += [http.method, http.url, dict(http.headers), (http.body or b"").decode(), list(http.expect_status)]
     return json.dumps(parts)
