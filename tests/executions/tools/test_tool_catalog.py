@@ -14,8 +14,8 @@ from executions.tools.schema import ToolSpec
 Find = Callable[[str], Tool]
 EXPECTED = {
     "Invoke-Command", "ansible-playbook", "api-request", "asset-query", "asset-service-query", "command",
-    "config_manager", "copy", "dns_lookup", "docker", "file_manager", "http", "http_check", "info_display", "journalctl",
-    "network_tools", "noop", "powershell", "ps", "shell", "systemctl", "tcp_port_check", "wait",
+    "config_manager", "copy", "dns_lookup", "docker", "file_manager", "http", "http_check", "info_display",
+    "journalctl", "network_tools", "noop", "powershell", "ps", "shell", "systemctl", "tcp_port_check", "wait",
 }  # fmt: skip
 FILES = sorted(CATALOG_DIRECTORY.glob("*.yaml"))
 
