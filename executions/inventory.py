@@ -10,7 +10,7 @@ import ipaddress
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from executions.inventory_queries import ROW_FIELDS, asset_condition, check_fields
 from executions.models import Asset, AssetGroup
@@ -21,7 +21,7 @@ PREFETCH_ROWS = 5_000  # a tenant with more assets is asked reference by referen
 SINGLE_LOOKUPS = 8  # so many references are looked up one by one before it pays to load everything
 MAX_ID = 2**63 - 1
 
-_COLUMNS = tuple(dict.fromkeys((*ROW_FIELDS, "connection")))
+_COLUMNS = tuple(dict.fromkeys((*ROW_FIELDS, "connection", "external_id")))
 
 # Asked for every reference of a single plan: building it with the ORM costs several times what asking it does.
 _CANDIDATES = f"""
@@ -42,7 +42,7 @@ class TenantInventory:
 
     def __init__(self, tenant_id: int) -> None:
         self.tenant_id = tenant_id
-        self._index: _Index | None = None
+        self._index: Index | None = None
         self._is_too_large = False
         self._single_lookups = 0
         self._by_ref: dict[str, Sequence[InventoryAsset]] = {}
@@ -89,7 +89,7 @@ class TenantInventory:
         condition, limit = asset_condition(filters)
         key = repr((sorted(filters.items()), wanted))
         if key not in self._by_query:
-            assets = Asset.objects.filter(condition, tenant_id=self.tenant_id).order_by("pk")
+            assets = self._assets().filter(condition).order_by("pk")
             rows = (asset_row(values) for values in assets.values(*ROW_FIELDS)[:limit])
             self._by_query[key] = [{name: row[name] for name in wanted} for row in rows]
         return self._by_query[key]
@@ -97,12 +97,19 @@ class TenantInventory:
     def prefetch(self) -> None:
         """Load all assets, if they are not too many, so that further lookups cost nothing."""
         if self._index is None and not self._is_too_large:
-            ids = Asset.objects.filter(tenant_id=self.tenant_id, is_active=True).order_by("pk").values("pk")
+            ids = self._assets().filter(is_active=True).order_by("pk").values("pk")
             self._is_too_large = ids[PREFETCH_ROWS : PREFETCH_ROWS + 1].exists()
-            self._index = None if self._is_too_large else _Index(self._load(Q()))
+            self._index = None if self._is_too_large else Index(self._load(Q()))
 
-    def _candidates(self, ref: str) -> _Index:
+    def _assets(self) -> QuerySet[Asset]:
+        """Return the assets that there are, active or not."""
+        return Asset.objects.filter(tenant_id=self.tenant_id)
+
+    def _candidates(self, ref: str) -> Index:
         """Return every asset that matches `ref` by any key, in one query."""
+        return Index(self._matches(ref))
+
+    def _matches(self, ref: str) -> list[InventoryAsset]:
         self._single_lookups += 1
         host_name = ref.lower()
         keys: dict[str, str | int | None] = {
@@ -116,41 +123,53 @@ class TenantInventory:
         with prepared_cursor() as cursor:
             cursor.execute(_CANDIDATES, keys)
             rows = cursor.fetchall()
-        return _Index(_inventory_asset(dict(zip(_COLUMNS, row, strict=True))) for row in rows)
+        return [_inventory_asset(dict(zip(_COLUMNS, row, strict=True))) for row in rows]
 
     def _load(self, condition: Q) -> list[InventoryAsset]:
-        assets = Asset.objects.filter(condition, tenant_id=self.tenant_id, is_active=True).order_by("pk")
-        return [_inventory_asset(values) for values in assets.values(*_COLUMNS)]
+        return self._shown(self._assets().filter(condition, is_active=True))
+
+    @staticmethod
+    def _shown(assets: QuerySet[Asset]) -> list[InventoryAsset]:
+        return [_inventory_asset(values) for values in assets.order_by("pk").values(*_COLUMNS)]
 
 
-class _Index:
+class Index:
     """Assets by each of the keys that a reference can be."""
 
     def __init__(self, assets: Iterable[InventoryAsset]) -> None:
+        self.assets = list(assets)
         self._ids: dict[int, list[InventoryAsset]] = {}
         self._addresses: dict[str, list[InventoryAsset]] = defaultdict(list)
-        self._host_names: dict[str, list[InventoryAsset]] = defaultdict(list)
-        self._names: dict[str, list[InventoryAsset]] = defaultdict(list)
-        self._short_host_names: dict[str, list[InventoryAsset]] = defaultdict(list)
-        for asset in assets:
+        self.host_names: dict[str, list[InventoryAsset]] = defaultdict(list)
+        self.names: dict[str, list[InventoryAsset]] = defaultdict(list)
+        self.short_host_names: dict[str, list[InventoryAsset]] = defaultdict(list)
+        for asset in self.assets:
             self._ids[asset.asset_id] = [asset]
-            self._names[asset.name].append(asset)
+            self.names[asset.name].append(asset)
             if asset.ip_address:
                 self._addresses[asset.ip_address].append(asset)
             if asset.hostname:
                 host_name = asset.hostname.lower()
-                self._host_names[host_name].append(asset)
+                self.host_names[host_name].append(asset)
                 if parse_address(host_name) is None:
-                    self._short_host_names[host_name.split(".", 1)[0]].append(asset)
+                    self.short_host_names[host_name.split(".", 1)[0]].append(asset)
+
+    def by_id(self, ref: str) -> Sequence[InventoryAsset]:
+        asset_id = parse_id(ref)
+        return self._ids.get(asset_id, ()) if asset_id is not None else ()
+
+    def by_address(self, ref: str) -> Sequence[InventoryAsset]:
+        address = parse_address(ref)
+        return self._addresses.get(address, ()) if address is not None else ()
 
     def lookup(self, ref: str) -> Sequence[InventoryAsset]:
-        asset_id, address, host_name = parse_id(ref), parse_address(ref), ref.lower()
+        host_name = ref.lower()
         return (
-            (self._ids.get(asset_id) if asset_id is not None else None)
-            or (self._addresses.get(address) if address is not None else None)
-            or self._host_names.get(host_name)
-            or self._names.get(ref)
-            or self._short_host_names.get(host_name)
+            self.by_id(ref)
+            or self.by_address(ref)
+            or self.host_names.get(host_name)
+            or self.names.get(ref)
+            or self.short_host_names.get(host_name)
             or []
         )
 
@@ -200,6 +219,7 @@ def _inventory_asset(values: Mapping[str, object]) -> InventoryAsset:
         criticality=str(values["criticality"]),
         tags=tuple(tags),
         row=row,
+        external_id=str(values["external_id"]),
     )
 
 

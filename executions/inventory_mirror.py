@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -92,6 +92,8 @@ def _bring_up_to_date(batch: Sequence[ServiceAsset], tenant_id: int, result: Mir
             for column, value in differences.items():
                 setattr(asset, column, value)
             asset.updated_at = timezone.now()  # bulk_update does not set it
+        for asset, number in zip(new, _numbers(len(new)), strict=True):
+            asset.pk = number
         made = Asset.objects.bulk_create(new)
         if changed:
             Asset.objects.bulk_update(changed, [*_COLUMNS, "updated_at"], batch_size=BATCH_ROWS)
@@ -108,6 +110,16 @@ def _bring_up_to_date(batch: Sequence[ServiceAsset], tenant_id: int, result: Mir
             )  # fmt: skip
         if dry_run:
             transaction.set_rollback(True)
+
+
+def _numbers(count: int) -> list[int]:
+    """Return ids for new rows: from a thousand million on, so that a number in a plan is either ours or the service's.
+
+    Numbers of that service and of our own assets are small, and a planner that asked the service knows only those.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT nextval('executions_mirrored_asset_id') FROM generate_series(1, %s)", [count])
+        return [number for (number,) in cursor.fetchall()]
 
 
 def _known(batch: Iterable[ServiceAsset], tenant_id: int) -> dict[str, Asset]:

@@ -121,6 +121,11 @@ CODES: dict[str, Code] = {
     "draining": Code(
         503, "The queue takes nothing in", "Wait as long as Retry-After says; an operator resumes the queue."
     ),
+    "inventory_unavailable": Code(
+        503,
+        "The asset service does not answer",
+        "Send the same request again after Retry-After: without it nobody knows which machines a plan means.",
+    ),
     "overloaded": Code(
         503, "Too many large requests are being received", "Send the same request again after Retry-After."
     ),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import secrets
 import socket
 import ssl
@@ -50,6 +51,8 @@ LONGEST_DETAIL = 200
 _TIMEOUTS = (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)
 
 TRACE_HEADER = "X-Trace-Id"
+LONGEST_TRACE = 120
+_CARRIED = re.compile(r"[!-~]")  # what a header can carry of an id that a caller chose
 trace_id: ContextVar[str] = ContextVar("trace_id", default="")
 """What the requests of this thread or task belong to; each gets an id of its own where nothing is set."""
 
@@ -235,7 +238,7 @@ class ServiceClient:
         headers: Mapping[str, str] | None = None,
         largest: int = LARGEST_BYTES,
     ) -> Reply:
-        trace = trace_id.get() or secrets.token_hex(16)
+        trace = "".join(_CARRIED.findall(trace_id.get()))[:LONGEST_TRACE] or secrets.token_hex(16)
         limit = threading.Timer(patience.total, call.run_late)
         limit.daemon = True
         call.begin()

@@ -12,14 +12,16 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import close_old_connections
 
+from executions.clients import IN_A_WORKER
 from executions.connectors.base import ErrorCode, Invocation, Outcome, Stop, Stream, Target
 from executions.connectors.output import OutputCollector
 from executions.connectors.registry import NoConnector, connector_for
 from executions.engine.masks import OutputMask, masked_facts, masked_sentence
 from executions.engine.state import StepState, TargetState, taken_from
 from executions.engine.verdict import Verdict, judge
-from executions.inventory import TenantInventory
+from executions.plans.inventory import InventoryUnavailable
 from executions.plans.templates import TemplateContext, UnresolvedTemplate, render
+from executions.service_inventory import inventory_of
 from executions.states import StepStatus
 from executions.tools import InvalidInput, Tool, get_catalog
 from safety.masking import PLACEHOLDER
@@ -225,7 +227,7 @@ async def _query(invocation: Invocation, tenant_id: int, collector: OutputCollec
     def rows() -> list[Any]:
         close_old_connections()
         try:
-            return list(TenantInventory(tenant_id).query(inputs.get("filters") or {}, inputs.get("fields")))
+            return list(inventory_of(tenant_id, IN_A_WORKER).query(inputs.get("filters") or {}, inputs.get("fields")))
         finally:
             close_old_connections()
 
@@ -233,6 +235,8 @@ async def _query(invocation: Invocation, tenant_id: int, collector: OutputCollec
         found = await sync_to_async(rows, thread_sensitive=False)()
     except ValueError as error:
         return Outcome(1, None, str(error))
+    except InventoryUnavailable as trouble:
+        return Outcome(None, ErrorCode.UNREACHABLE, str(trouble))
     text = json.dumps(found, ensure_ascii=False, indent=1, default=str)
     await collector.write("stdout", text.encode() + b"\n")
     return Outcome(0, data={"rows": len(found)})

@@ -7,12 +7,24 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 
+class InventoryUnavailable(Exception):
+    """The inventory cannot be asked now. Nothing is known of a machine then, not even that it does not exist.
+
+    retry_after  seconds after which asking again may help
+    """
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 @dataclass(frozen=True, slots=True)
 class InventoryAsset:
     """A machine as a plan sees it.
 
-    connection  local, ssh, powershell or api
-    row         what templates such as `{{ os_type }}` may name: JSON values only
+    connection   local, ssh, powershell or api
+    row          what templates such as `{{ os_type }}` may name: JSON values only
+    external_id  its id in an asset service, by which a plan may name it as well; empty without one
     """
 
     asset_id: int
@@ -24,10 +36,14 @@ class InventoryAsset:
     criticality: str
     tags: tuple[str, ...] = ()
     row: Mapping[str, object] = field(default_factory=dict)
+    external_id: str = ""
 
 
 class Inventory(Protocol):
-    """The machines of one tenant. Every lookup is exact: no substring, no first-row-wins, no default."""
+    """The machines of one tenant. Every lookup is exact: no substring, no first-row-wins, no default.
+
+    All raise InventoryUnavailable when they cannot know.
+    """
 
     def lookup(self, ref: str) -> Sequence[InventoryAsset]:
         """Assets that `ref` names: by id, else IP address, else full hostname, else name, else short hostname.

@@ -170,7 +170,7 @@ class TargetResolver:
                 Code.INVALID_INPUT, "A target must be an asset id or a name.", "Write a hostname, or group:NAME."
             )
         if isinstance(ref, int):
-            return [self._with_row(self._by_id(ref))]
+            return [self._with_row(self._by_id(str(ref)))]
         text = ref.strip()
         if found := placeholder_in(text):
             raise _Refused(
@@ -181,9 +181,7 @@ class TargetResolver:
         if "{{" in text:
             return self._from_template(text, place)
         if by_id:
-            if not (text.isascii() and text.isdigit() and len(text) < 19):
-                raise _Refused(Code.UNKNOWN_ASSET, f"{shown(text)!r} is not an asset id.", "Write the id, a number.")
-            return [self._with_row(self._by_id(int(text)))]
+            return [self._with_row(self._by_id(text))]
         return self._by_name(text)
 
     def _by_name(self, text: str) -> list[tuple[InventoryAsset, dict[str, object]]]:
@@ -212,19 +210,19 @@ class TargetResolver:
             return matches[0]
         if not matches:
             raise _Refused(Code.UNKNOWN_ASSET, f"The inventory has no machine {shown(text)!r}.")
-        raise _Refused(
-            Code.AMBIGUOUS_ASSET,
-            f"{shown(text)!r} names {len(matches)} machines.",
-            "Name the one you mean by its id or its full hostname.",
-            tuple(_candidate(asset) for asset in matches[:20]),
-        )
+        raise _ambiguous(text, matches, "Name the one you mean by its id or its full hostname.")
 
-    def _by_id(self, asset_id: int) -> InventoryAsset:
-        """By id alone: a machine that happens to be named after a number is not meant."""
-        for asset in self._lookup(str(asset_id)):
-            if asset.asset_id == asset_id:
-                return asset
-        raise _Refused(Code.UNKNOWN_ASSET, f"The inventory has no machine with the id {asset_id}.")
+    def _by_id(self, text: str) -> InventoryAsset:
+        """By id alone, ours or an asset service's: a machine that happens to be named after a number is not meant."""
+        number = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+        matches = [asset for asset in self._lookup(text) if asset.asset_id == number or asset.external_id == text != ""]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise _ambiguous(text, matches, "Name the one you mean by its full hostname.")
+        if number is None:
+            raise _Refused(Code.UNKNOWN_ASSET, f"{shown(text)!r} is not an asset id.", "Write the id, a number.")
+        raise _Refused(Code.UNKNOWN_ASSET, f"The inventory has no machine with the id {number}.")
 
     def _lookup(self, text: str) -> Sequence[InventoryAsset]:
         if text not in self._looked_up:
@@ -321,7 +319,7 @@ class TargetResolver:
             if unknown is not None:
                 raise UnresolvedTemplate(f"The rows of the asset-query have no field for {{{{ {unknown} }}}}.")
             if alone and isinstance(asset_id, int) and not isinstance(asset_id, bool):
-                return self._with_row(self._by_id(asset_id)), dict(row)
+                return self._with_row(self._by_id(str(asset_id))), dict(row)
             missing = next((said for said, value in values.items() if value is None or value == ""), None)
             if missing is not None:
                 raise UnresolvedTemplate(f"A row of the asset-query has no value for {{{{ {missing} }}}}.")
@@ -357,6 +355,11 @@ def _only_value(ref: Mapping[str, object]) -> tuple[object, bool]:
         "A target must be an asset id or a name.",
         "Write a number, a hostname, group:NAME or tag:NAME.",
     )
+
+
+def _ambiguous(text: str, matches: Sequence[InventoryAsset], how_to_fix: str) -> _Refused:
+    candidates = tuple(_candidate(asset) for asset in matches[:20])
+    return _Refused(Code.AMBIGUOUS_ASSET, f"{shown(text)!r} names {len(matches)} machines.", how_to_fix, candidates)
 
 
 def _candidate(asset: InventoryAsset) -> str:

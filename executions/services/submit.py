@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,9 +11,12 @@ from typing import Any
 import orjson
 from django.conf import settings
 
+from executions.clients import AT_A_DOOR, trace_id
 from executions.inventory import TenantInventory
 from executions.models import Asset
 from executions.plans import CompiledPlan, PlanLimits, PlanRefused, compile_plan
+from executions.plans.inventory import InventoryUnavailable
+from executions.service_inventory import inventory_of
 from executions.services.blast_radius import measure
 from executions.services.plan_secrets import PlanSecrets
 from executions.services.policy import Decision, decide
@@ -76,12 +80,12 @@ class Planning:
 
     def __post_init__(self) -> None:
         self.limits = PlanLimits(max_targets=settings.MAX_TARGETS)
-        self.inventory = TenantInventory(self.by.tenant_id)
+        self.inventory = inventory_of(self.by.tenant_id, AT_A_DOOR)
         self.policies = policies()
         self.secrets = PlanSecrets(self.by)
 
     def compile(self, document: object, *, check: bool = False) -> CompiledPlan:
-        """Raises Refused with every problem of the plan."""
+        """Raises Refused with every problem of the plan, or because the inventory cannot be asked for its machines."""
         try:
             return compile_plan(
                 document, inventory=self.inventory, catalog=get_catalog(), limits=self.limits, check=check
@@ -95,6 +99,14 @@ class Planning:
                 "Correct each of the errors listed, then submit the plan again.",
                 status=422,
                 errors=errors,
+            ) from None
+        except InventoryUnavailable as trouble:
+            raise Refused(
+                "inventory_unavailable",
+                str(trouble),
+                "Submit the plan again when the asset service answers; the Retry-After header says when to look.",
+                status=503,
+                retry_after=math.ceil(trouble.retry_after),
             ) from None
 
     def learn_rights(self, plans: Sequence[CompiledPlan]) -> None:
@@ -192,9 +204,11 @@ def submit_many(submissions: Sequence[Submission], *, by: User) -> list[Accepted
     for number, submission in enumerate(submissions):
         try:
             _check_fields(submission)
+            trace_id.set(submission.trace_id)  # of what the asset service is asked for it
             plans[number] = planning.compile(submission.document, check=submission.check)
         except Refused as refused:
             answers[number] = refused
+    trace_id.set("")
     planning.learn_rights(list(plans.values()))
     planning.secrets.learn(list(plans.values()))
     requests: list[dict[str, Any]] = []
