@@ -30,6 +30,7 @@ ANY = "*"  # a connector that does not care how the target is connected
 # (what a tool asks for, how the target is connected) -> the module that has `make`
 BUILT_IN: dict[tuple[str, str], str] = {
     ("command", "local"): "executions.connectors.local",
+    ("command", "ssh"): "executions.connectors.ssh",
     ("http", ANY): "executions.connectors.http",
     ("ansible", "ssh"): "executions.connectors.ansible.connector",
     ("ansible", "local"): "executions.connectors.ansible.connector",
@@ -40,6 +41,7 @@ BUILT_IN: dict[tuple[str, str], str] = {
 # What the fleet page calls them, with the package without which a worker cannot do it.
 _NAMES = {
     "executions.connectors.local": ("local", None),
+    "executions.connectors.ssh": ("ssh", "asyncssh"),
     "executions.connectors.http": ("http", None),
     "executions.connectors.ansible.connector": ("ansible", "ansible_runner"),
     "executions.connectors.winrm": ("powershell", "pypsrp"),

@@ -1,0 +1,166 @@
+"""One connection, from the first packet to being signed in, or the reason why there is none."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import asyncssh
+
+from executions.connectors.base import ErrorCode
+from executions.connectors.ssh.host_keys import KeyBook
+from executions.connectors.ssh.way import NoWay, Way, no_way
+
+CONNECT_SECONDS = 10.0
+KEEPALIVE_SECONDS = 5.0
+_MOST_KINDS = 4  # of host keys that a server has: Ed25519, ECDSA, RSA
+KEEPALIVE_COUNT = 3  # so a host that has gone is noticed within 20 s
+
+# The quickest first. All of them are authenticated, and every OpenSSH of the last ten years has one of the first three.
+CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-ctr,aes128-ctr"
+
+
+class _Client(asyncssh.SSHClient):
+    def __init__(self, book: KeyBook) -> None:
+        self._book = book
+
+    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
+        return self._book.knows(key)
+
+
+async def sign_in(
+    way: Way, through: asyncssh.SSHClientConnection | None, *, known_hosts: str, seconds: float = CONNECT_SECONDS
+) -> asyncssh.SSHClientConnection:
+    """Connect and sign in. Nothing of the worker's own is used: no key, agent or configuration of its user.
+
+    Raises NoWay.
+    """
+    book = KeyBook(way, known_hosts)
+    identity = _identity(way)
+    not_of_kind: list[str] = []
+    while True:
+        try:
+            return await _connect(way, through, book, identity, not_of_kind, seconds)
+        except asyncssh.HostKeyNotVerifiable as error:
+            if book.seen is None:  # it was not looked at: revoked, or a certificate
+                raise book.refusal(str(error)) from None
+            if not book.may_know_another_kind or len(not_of_kind) == _MOST_KINDS:
+                raise book.refusal() from None
+            not_of_kind.append(book.seen.get_algorithm())
+        except asyncssh.KeyExchangeFailed as error:
+            if book.is_empty or "host key" not in str(error).lower():
+                raise _explained(error, way, seconds) from None
+            raise book.refusal() from None
+        except (TimeoutError, OSError, asyncssh.Error, ValueError) as error:
+            raise _explained(error, way, seconds) from None
+
+
+async def _connect(
+    way: Way,
+    through: asyncssh.SSHClientConnection | None,
+    book: KeyBook,
+    identity: dict[str, Any],
+    not_of_kind: list[str],
+    seconds: float,
+) -> asyncssh.SSHClientConnection:
+    kinds: Any = "-" + ",".join(_signatures(not_of_kind)) if not_of_kind else ()
+    return await asyncssh.connect(
+        way.host,
+        way.port,
+        tunnel=through or (),
+        username=way.username,
+        known_hosts=book.trusted,
+        server_host_key_algs=kinds,
+        client_factory=lambda: _Client(book),
+        config=None,
+        encryption_algs=CIPHERS,
+        connect_timeout=seconds,
+        login_timeout=seconds,
+        keepalive_interval=KEEPALIVE_SECONDS,
+        keepalive_count_max=KEEPALIVE_COUNT,
+        gss_host=None,
+        host_based_auth=False,
+        preferred_auth="publickey,keyboard-interactive,password",
+        **identity,
+    )
+
+
+def _signatures(kinds: list[str]) -> list[str]:
+    return [name for kind in kinds for name in ((kind, "rsa-sha2-256", "rsa-sha2-512") if "rsa" in kind else (kind,))]
+
+
+def _identity(way: Way) -> dict[str, Any]:
+    """What is shown to the host. Raises NoWay when the credential cannot be used."""
+    credential = way.credential
+    shown: dict[str, Any] = {
+        "password": credential.password or None,
+        "client_keys": None,
+        "agent_path": credential.agent or None,
+        "agent_forwarding": False,
+    }
+    if not credential.private_key:
+        return shown
+    try:
+        key = asyncssh.import_private_key(credential.private_key.strip() + "\n", credential.passphrase or None)
+        pair: Any = key
+        if credential.certificate:
+            pair = (key, asyncssh.import_certificate(credential.certificate.strip() + "\n"))
+    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, ValueError) as error:
+        raise no_way(
+            ErrorCode.CREDENTIAL_UNUSABLE,
+            f"The private key, or its certificate, for {way.name} cannot be used: {_first_line(error)}. Store it whole,"
+            " in OpenSSH or PEM form, and its passphrase beside it if it has one.",
+        ) from None
+    return shown | {"client_keys": [pair]}
+
+
+def _explained(error: Exception, way: Way, seconds: float) -> NoWay:
+    at = f"{way.name} ({way.host} port {way.port})" if way.name != way.host else f"{way.host} port {way.port}"
+    if isinstance(error, TimeoutError):
+        sentence = (
+            f"{at} did not answer within {seconds:g} s. Is it up, and does a firewall let port {way.port} through?"
+        )
+        return no_way(ErrorCode.UNREACHABLE, sentence)
+    if isinstance(error, socket.gaierror):
+        return no_way(ErrorCode.UNREACHABLE, f"The name {way.host} is not known here: {error.strerror}.")
+    if isinstance(error, ConnectionRefusedError):
+        sentence = f"{at} refused the connection: nothing listens there. Does the SSH server run, and on this port?"
+        return no_way(ErrorCode.CONNECTION_REFUSED, sentence)
+    if isinstance(error, asyncssh.PermissionDenied):
+        return no_way(
+            ErrorCode.AUTHENTICATION_FAILED,
+            f"{at} refused user {way.username} with {_shown(way)}. Correct the credential, or allow it on the host.",
+        )
+    if isinstance(error, asyncssh.KeyExchangeFailed):
+        return no_way(ErrorCode.NOT_SUPPORTED, f"{at} and this worker have no method in common: {_first_line(error)}.")
+    if isinstance(error, asyncssh.ProtocolError | asyncssh.ProtocolNotSupported):
+        return no_way(
+            ErrorCode.UNREACHABLE, f"What answers on {at} does not speak SSH as it should: {_first_line(error)}."
+        )
+    if isinstance(error, asyncssh.ChannelOpenError):
+        return no_way(ErrorCode.UNREACHABLE, f"The jump host did not get through to {at}: {_first_line(error)}.")
+    if isinstance(error, OSError):
+        return no_way(ErrorCode.UNREACHABLE, f"{at} cannot be reached: {error.strerror or error}.")
+    return no_way(ErrorCode.UNREACHABLE, f"{at} closed the connection while signing in: {_first_line(error)}.")
+
+
+def _shown(way: Way) -> str:
+    credential = way.credential
+    shown = [
+        name
+        for name, is_there in (
+            ("its certificate", credential.certificate),
+            ("its key", credential.private_key and not credential.certificate),
+            ("the keys of the agent", credential.agent),
+            ("its password", credential.password),
+        )
+        if is_there
+    ]
+    return " and ".join(shown) or "nothing"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+
+
+__all__ = ["CONNECT_SECONDS", "NoWay", "sign_in"]
