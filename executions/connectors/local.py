@@ -48,9 +48,13 @@ class LocalConnector:
     Stop is SIGTERM to all that belongs to it, in whatever session, and `grace_seconds` later SIGKILL.
     """
 
-    def __init__(self, warden: Warden, *, grace_seconds: float = DEFAULT_GRACE_SECONDS) -> None:
+    def __init__(
+        self, warden: Warden, *, grace_seconds: float = DEFAULT_GRACE_SECONDS, failed_leave_nothing: bool = False
+    ) -> None:
+        """`failed_leave_nothing`: a command that did not end with 0 takes all that it began along, daemons too."""
         self._warden = warden
         self._grace_seconds = grace_seconds
+        self._failed_leave_nothing = failed_leave_nothing
 
     @property
     def warden(self) -> Warden:
@@ -139,7 +143,11 @@ class LocalConnector:
 
     async def _after_exit(self, started: _Started, delivery: asyncio.Future[None], stop: Stop) -> Outcome:
         run = started.run
-        run.exited.result()
+        if run.exited.result() != 0 and self._failed_leave_nothing:
+            # Before its output is waited for: what goes on holds the output open.
+            aftermath = await run.stop(0)
+            await self._deliver_rest(started, delivery)
+            return _outcome(run, aftermath, stop if stop.requested else None, {}, was_stopped=False)
         await asyncio.wait({delivery}, timeout=OUTPUT_GRACE_SECONDS)
         has_ended = started.output.has_ended
         aftermath = await run.finish(look_around=not has_ended)

@@ -144,8 +144,7 @@ class AnsibleConnector:
         folder.write("ansible.cfg", files.ansible_cfg(folder.path))
         hosts = folder.write("hosts.yml", files.inventory(machines))
         wrapper = folder.write("playbook.yml", files.wrapper(playbook))
-        forks = min(self._forks, len(machines), invocation.at_once or self._forks)
-        arguments = ["-i", str(hosts), "--forks", str(forks)]
+        arguments = ["-i", str(hosts), "--forks", str(min(self._forks, len(machines)))]
         if asked.get("extra_vars"):
             arguments += ["-e", f"@{folder.write('vars.yml', files.extra_vars(asked['extra_vars']))}"]
         if asked.get("check") or invocation.check:
@@ -183,7 +182,8 @@ class AnsibleConnector:
 
 def make(surroundings: Surroundings) -> AnsibleConnector:
     return AnsibleConnector(
-        LocalConnector(surroundings.warden, grace_seconds=surroundings.grace_seconds),
+        # Killed, the program that runs a playbook would leave it going on.
+        LocalConnector(surroundings.warden, grace_seconds=surroundings.grace_seconds, failed_leave_nothing=True),
         playbooks=surroundings.options.get("ansible_playbooks"),
         forks=surroundings.options.get("ansible_forks", DEFAULT_FORKS),
     )

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from executions.connectors import Credential, Target
-from executions.connectors.ansible.connector import AnsibleConnector
-from executions.connectors.local import LocalConnector
+from executions.connectors import Credential, Surroundings, Target
+from executions.connectors.ansible.connector import make
 from executions.connectors.warden import Warden
 from tests.executions.connectors.ansible.playing import Stage
 from tests.installations import wait_until
@@ -25,14 +24,16 @@ class Sshd:
     host_key: str
     private_key: str
 
-    def target(self, name: str, *, port: int = 0, host_key: str | None = None, key: str = "") -> Target:
+    def target(
+        self, name: str, *, port: int = 0, host_key: str | None = None, key: str = "", passphrase: str = ""
+    ) -> Target:
         return Target(
             name=name,
             ip_address="127.0.0.1",
             port=port or self.port,
             connection="ssh",
             host_keys=(host_key or self.host_key,) if host_key != "" else (),
-            credential=Credential(username=getpass.getuser(), private_key=key or self.private_key),
+            credential=Credential(getpass.getuser(), private_key=key or self.private_key, passphrase=passphrase),
         )
 
 
@@ -74,8 +75,14 @@ def unused_port() -> int:
         return port
 
 
+@pytest.fixture(autouse=True)
+def folders_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lest runs of others on this machine are taken for what a test left behind, or swept by it."""
+    monkeypatch.setattr("executions.connectors.ansible.folder.PREFIX", f"opsconductor-ansibletest{os.getpid()}-")
+
+
 @pytest.fixture
 def stage(warden: Warden, tmp_path: Path) -> Stage:
     folder = tmp_path / "playbooks"
     folder.mkdir()
-    return Stage(AnsibleConnector(LocalConnector(warden, grace_seconds=5.0), playbooks=folder), folder)
+    return Stage(make(Surroundings(warden, options={"ansible_playbooks": folder})), folder)

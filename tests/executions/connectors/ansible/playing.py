@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from executions.connectors import Invocation, Outcome, Stop, Target
+from executions.connectors.ansible import folder
 from executions.connectors.ansible.connector import AnsibleConnector
-from executions.connectors.ansible.folder import IN_MEMORY, PREFIX
-from executions.connectors.warden.process_table import MARKER_NAME
 from tests.executions.connectors.recording import RecordingSink
 
 # A play on every host, without gathering facts, and with a Python that is certainly there.
@@ -22,9 +20,9 @@ PLAY = f"- hosts: all\n  gather_facts: false\n  vars: {{ansible_python_interpret
 class Stage:
     """A folder of playbooks, and a connector for them."""
 
-    def __init__(self, connector: AnsibleConnector, folder: Path) -> None:
+    def __init__(self, connector: AnsibleConnector, playbooks: Path) -> None:
         self.connector = connector
-        self.folder = folder
+        self.folder = playbooks
         self.outcomes: dict[str, Outcome] = {}
         self.sinks: dict[str, RecordingSink] = {}
 
@@ -67,18 +65,15 @@ def local(name: str) -> Target:
 
 
 def what_is_left() -> list[str]:
-    """Folders and shared memory of runs, and processes that carry the marker of one."""
-    left = [path.name for path in IN_MEMORY.glob(f"{PREFIX}*")]
+    """Folders and shared memory of this test's runs, and processes that were told of such a folder."""
+    left = [path.name for path in folder.IN_MEMORY.glob(f"{folder.PREFIX}*")]
+    told = f"ANSIBLE_CONFIG={folder.IN_MEMORY / folder.PREFIX}".encode()
     for process in Path("/proc").glob("[0-9]*"):
         try:
             environment = (process / "environ").read_bytes()
             name = (process / "comm").read_text().strip()
         except OSError:
             continue
-        if (
-            MARKER_NAME.encode() in environment
-            and f"{os.getpid()}" != process.name
-            and b"ANSIBLE_CONFIG" in environment
-        ):
+        if told in environment:
             left.append(f"{process.name} {name}")
     return left
