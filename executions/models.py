@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import F, Q
-from django.db.models.functions import Coalesce, Now
+from django.db.models import Case, F, Q, When
+from django.db.models.functions import Now
 
 from executions.approval_models import Approval as Approval
 from executions.approval_models import PendingApproval as PendingApproval
@@ -31,9 +31,17 @@ if TYPE_CHECKING:
 class AssetQuerySet(models.QuerySet["Asset"]):
     def stale(self) -> AssetQuerySet:
         """Those in use that nobody has heard of for ASSET_STALE_DAYS, or that their source does not have any more."""
-        heard = Coalesce("last_seen_at", "created_at")
-        silent = self.filter(is_active=True).alias(heard_at=heard)
-        return silent.filter(Q(missing_since_at__isnull=False) | Q(heard_at__lt=Now() - settings.ASSET_STALE_AFTER))
+        return self.filter(_stale())
+
+    def saying_stale(self) -> AssetQuerySet:
+        """The same rows, each with `is_stale`."""
+        return self.annotate(is_stale=Case(When(_stale(), then=True), default=False))
+
+
+def _stale() -> Q:
+    since = Now() - settings.ASSET_STALE_AFTER
+    silent = Q(last_seen_at__lt=since) | Q(last_seen_at__isnull=True, created_at__lt=since)
+    return Q(is_active=True) & (Q(missing_since_at__isnull=False) | silent)
 
 
 class AssetGroup(models.Model):

@@ -23,14 +23,18 @@ from executions.api.schema import PAGING, call, parameter
 from executions.asset_credentials import forbidden_credentials, not_allowed
 from executions.connections import connection_names
 from executions.inventory_files import check_credential
-from executions.models import Asset, AssetGroup, StepTarget
+from executions.models import Asset, AssetGroup, Health, StepTarget
 from executions.states import FINAL_EXECUTION
 from safety import audit
 from safety.models import User
 from safety.rbac import roles_of, visible_assets
 from safety.scopes import Scope
 
-READ_ONLY = ("id", "created_at", "updated_at")
+OBSERVED = (
+    "source", "missing_since_at", "last_seen_at", "health", "health_code", "health_message", "checked_at",
+    "response_ms",
+)  # fmt: skip
+READ_ONLY = ("id", "created_at", "updated_at", *OBSERVED)
 WRITABLE = (
     "name", "hostname", "ip_address", "description", "connection", "port", "username", "domain", "credential",
     "host_key", "device_type", "os_type", "os_version", "status", "environment", "criticality", "service_type", "owner",
@@ -69,9 +73,12 @@ class AssetSerializer(Strict, serializers.ModelSerializer[Asset]):
     groups = serializers.ListField(child=serializers.CharField(max_length=120), required=False, max_length=100)
     port = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=65535)
 
+    health = serializers.CharField(read_only=True, help_text=f"{', '.join(Health.values)}; empty: never checked.")
+    is_stale = serializers.BooleanField(read_only=True)
+
     class Meta:
         model = Asset
-        fields = (*READ_ONLY, *WRITABLE, "groups")
+        fields = (*READ_ONLY, *WRITABLE, "groups", "is_stale")
         read_only_fields = READ_ONLY
         extra_kwargs = {name: {"max_length": 20_000} for name in ("description", "host_key")}
 
@@ -134,17 +141,17 @@ EXAMPLE_ASSET = {
 
 
 def asset_shape(row: Asset) -> dict[str, Any]:
-    """One asset. Wants its groups prefetched."""
-    shown: dict[str, Any] = {name: getattr(row, name) for name in (*READ_ONLY, *WRITABLE)}
+    """One asset. Wants its groups prefetched, and to say whether it is stale."""
+    shown: dict[str, Any] = {name: getattr(row, name) for name in (*READ_ONLY, *WRITABLE, "is_stale")}
     shown["groups"] = sorted(group.name for group in row.groups.all())
     return shown
 
 
 def _assets(by: User) -> QuerySet[Asset]:
-    return Asset.objects.filter(visible_assets(by)).prefetch_related("groups")
+    return Asset.objects.filter(visible_assets(by)).saying_stale().prefetch_related("groups")
 
 
-def _asset(request: Request, asset_id: int) -> Asset:
+def asset_of(request: Request, asset_id: int) -> Asset:
     found = _assets(caller(request)).filter(pk=asset_id).first()
     if found is None:
         raise ApiProblem("not_found", f"There is no asset {asset_id}.")
@@ -208,11 +215,15 @@ class AssetsView(InventoryView):
             parameter("tag", "Carries this tag; given several times, all of them."),
             parameter("group", "Is in this group."),
             parameter("is_active", "Only these.", enum=("true", "false")),
+            parameter("health", "What the last check found; `none`: never checked.", enum=(*Health.values, "none")),
+            parameter("stale", "Only these: not heard of for ASSET_STALE_DAYS.", enum=("true", "false")),
+            parameter("source", "Synced from this source."),
             *PAGING,
         ),
     )
     def get(self, request: Request) -> HttpResponse:
-        names = ("q", "environment", "connection", "tag", "group", "is_active", *cursors.PARAMETERS)
+        filters = ("q", "environment", "connection", "tag", "group", "is_active", "health", "stale", "source")
+        names = (*filters, *cursors.PARAMETERS)
         query = Query(request, names)
         rows = _assets(caller(request))
         if words := query.text("q"):
@@ -232,6 +243,12 @@ class AssetsView(InventoryView):
             rows = rows.filter(groups__name=group)
         if (active := query.flag("is_active")) is not None:
             rows = rows.filter(is_active=active)
+        if found := query.choices("health", (*Health.values, "none")):
+            rows = rows.filter(health__in=["" if word == "none" else word for word in found])
+        if (stale := query.flag("stale")) is not None:
+            rows = rows.filter(Q(is_stale=stale))
+        if source := query.text("source"):
+            rows = rows.filter(source=source)
         return cursors.page(request, query, rows, asset_shape)
 
     @call(
@@ -261,7 +278,7 @@ class AssetView(InventoryView):
     )
     def get(self, request: Request, asset_id: int) -> HttpResponse:
         Query(request, ())
-        return answer(asset_shape(_asset(request, asset_id)))
+        return answer(asset_shape(asset_of(request, asset_id)))
 
     @call(
         "assets_change",
@@ -275,7 +292,7 @@ class AssetView(InventoryView):
         example={"environment": "staging"},
     )
     def patch(self, request: Request, asset_id: int) -> HttpResponse:
-        row = _asset(request, asset_id)
+        row = asset_of(request, asset_id)
         given = AssetPatchSerializer(row, data=read_body(request))
         given.is_valid(raise_exception=True)
         return answer(asset_shape(_save_asset(dict(given.validated_data), caller(request), row)))
@@ -291,7 +308,7 @@ class AssetView(InventoryView):
         example=EXAMPLE_ASSET,
     )
     def put(self, request: Request, asset_id: int) -> HttpResponse:
-        row = _asset(request, asset_id)
+        row = asset_of(request, asset_id)
         given = AssetSerializer(data=read_body(request))
         given.is_valid(raise_exception=True)
         blank = Asset()
@@ -308,7 +325,7 @@ class AssetView(InventoryView):
         refuses=("not_found", "forbidden", "asset_in_use"),
     )
     def delete(self, request: Request, asset_id: int) -> HttpResponse:
-        row = _asset(request, asset_id)
+        row = asset_of(request, asset_id)
         unfinished = StepTarget.objects.filter(asset=row).exclude(execution__status__in=FINAL_EXECUTION)
         user = unfinished.values_list("execution_id", flat=True).first()
         if user is not None:

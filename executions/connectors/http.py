@@ -21,6 +21,7 @@ import httpx
 
 from executions.connectors.addresses import AddressPolicy, Network
 from executions.connectors.base import ErrorCode, HttpRequest, Invocation, Outcome, OutputSink, Stop, Target
+from executions.connectors.http_probe import probe_endpoint
 from executions.connectors.http_transport import AddressRefused, CheckedTransport, trusted_context
 from executions.connectors.redirects import REDIRECT_STATUSES, RedirectRefused, follow
 
@@ -150,6 +151,15 @@ class HttpConnector:
                 await asyncio.wait({working})
         return _stopped(progress, stop)
 
+    async def probe(self, target: Target, *, timeout_seconds: float) -> Outcome:
+        """Connect to the target's port (443 when it names none), with TLS on those that are for it. Nothing is sent."""
+        return await probe_endpoint(self._policy, self._context(), target, timeout_seconds)
+
+    def _context(self) -> ssl.SSLContext:
+        if self._ssl_context is None:
+            self._ssl_context = trusted_context()
+        return self._ssl_context
+
     async def _request(
         self, request: HttpRequest, invocation: Invocation, progress: _Progress, sink: OutputSink, fence: int
     ) -> Outcome:
@@ -219,10 +229,9 @@ class HttpConnector:
         can be repeated. The others go over new connections, so that `no_answer` means what it says."""
         clients = self._clients.setdefault(asyncio.get_running_loop(), {})
         if keep_alive not in clients:
-            if self._ssl_context is None:
-                self._ssl_context = trusted_context()
+            context = self._context()
             clients[keep_alive] = httpx.AsyncClient(
-                transport=CheckedTransport(self._policy, self._ssl_context, keep_alive=keep_alive),
+                transport=CheckedTransport(self._policy, context, keep_alive=keep_alive),
                 timeout=self._timeouts,
                 trust_env=False,
                 headers={"User-Agent": "OpsConductor", "Accept-Encoding": "gzip, deflate"},

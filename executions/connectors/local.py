@@ -92,6 +92,10 @@ class LocalConnector:
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await delivery
 
+    async def probe(self, target: Target, *, timeout_seconds: float) -> Outcome:
+        """This machine is there as long as its worker is."""
+        return Outcome(0)
+
     async def close(self) -> None:
         """Nothing is kept between commands; the worker ends its warden itself."""
 

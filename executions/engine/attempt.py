@@ -16,6 +16,7 @@ from executions.clients import IN_A_WORKER
 from executions.connectors.base import ErrorCode, Invocation, Outcome, Stop, Stream, Target
 from executions.connectors.output import OutputCollector
 from executions.connectors.registry import NoConnector, connector_for
+from executions.engine import probing
 from executions.engine.masks import OutputMask, masked_facts, masked_sentence
 from executions.engine.state import StepState, TargetState, taken_from
 from executions.engine.verdict import Verdict, judge
@@ -188,6 +189,8 @@ async def _run(
     if tool.connector == "inventory":
         return await _query(invocation, where.tenant_id, collector)
     try:
+        if tool.connector == probing.CONNECTOR:
+            return await probing.probe(invocation, where, stop)
         connector = connector_for(tool.connector, where.connection)
     except NoConnector as error:
         raise Refusal(error.code, str(error)) from None

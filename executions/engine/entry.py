@@ -22,6 +22,7 @@ from executions.engine.permits import Permit, look_again
 from executions.engine.reach import learn_reach
 from executions.engine.run import ExecutionRun
 from executions.engine.secrets import SecretDesk
+from executions.engine.sightings import Sightings
 from executions.engine.state import ExecutionState, state_of
 from executions.services.dead_letter_batches import work_at_batches
 from executions.services.decisions import expire_overdue
@@ -66,6 +67,7 @@ class Engine:
         self._runs: dict[int, ExecutionRun] = {}
         self._connection: Connection | None = None
         self._notices = NoticeSender()
+        self._sightings = Sightings()
         self._shutting_down = False
 
     @staticmethod
@@ -117,6 +119,7 @@ class Engine:
             "Batches of the DLQ could not be worked at.": work_at_batches,
             "The audit could not be sealed.": audit.seal,
             "Notices could not be looked for.": self._notices.nudge,
+            "What was seen of assets could not be written.": self._sightings.write,
             "The rules of masking could not be refreshed.": masking_rules.refresh,
         }
         for failed, duty in duties.items():
@@ -162,6 +165,7 @@ class Engine:
             self.fence()
             os._exit(EXIT_WITHOUT_WARDEN)
         finally:
+            self._sightings.note(run.state)
             if self._runs.get(execution_id) is run:
                 del self._runs[execution_id]
 

@@ -41,6 +41,7 @@ LONGEST_PAUSE_SECONDS = 8.0
 
 # The tools that sign in to a machine. A request brings its own authorization with it, by reference.
 REACHED_WITHOUT_CREDENTIALS = frozenset({"none", "inventory", "http"})
+ONLY_CONNECTED_TO = ("probe", "api")  # a check of an endpoint: it is not signed in to
 
 
 class SecretDesk:
@@ -171,7 +172,8 @@ class RunSecrets:
         """
         where = target_of(self._state, target.planned)
         path = credential_path(self._state, target.planned)
-        if not path or tool_of(step).connector in REACHED_WITHOUT_CREDENTIALS:
+        connector = tool_of(step).connector
+        if not path or connector in REACHED_WITHOUT_CREDENTIALS or (connector, where.connection) == ONLY_CONNECTED_TO:
             return where
         answer = await _unless_stopped(self._credential(step, path, limit, again=target.attempt > 1), stop)
         try:

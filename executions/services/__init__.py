@@ -1,5 +1,6 @@
 """The verbs of executions, called by every door: API, pages, admin, commands."""
 
+from executions.services.checks import check_assets
 from executions.services.dead_letter_batches import cancel_batch, carry_out, start_batch, work_at_batches
 from executions.services.dead_letters import discard_dead_letters, requeue_dead_letters
 from executions.services.decisions import approve, reject, withdraw_approval
@@ -20,6 +21,7 @@ __all__ = [
     "cancel_batch",
     "cancel_many",
     "carry_out",
+    "check_assets",
     "discard_dead_letters",
     "free_lock",
     "free_within_seconds",

@@ -26,7 +26,7 @@ from executions.tools.windows import build_form
 T = TypeVar("T")
 _GRAVITY = ("read", "modify", "deploy")
 # What the engine does itself; everything else is some connector's.
-OF_THE_ENGINE = ("none", "inventory")
+OF_THE_ENGINE = ("none", "inventory", "probe")
 
 
 def build_tool(spec: ToolSpec, programs: Sequence[Path]) -> tuple[Tool | None, list[str]]:
@@ -119,10 +119,12 @@ def _faults_between_entries(spec: ToolSpec, parameters: Mapping[str, Parameter])
     if spec.connector not in OF_THE_ENGINE and spec.connector not in tool_connectors():
         known = ", ".join(sorted({*OF_THE_ENGINE, *tool_connectors()}))
         faults.append(f"there is no connector {spec.connector}; there are: {known}")
-    if spec.connector in OF_THE_ENGINE and spec.needs_target:
+    if spec.connector in ("none", "inventory") and spec.needs_target:
         faults.append(f"a tool with the connector {spec.connector} runs in the engine and has no target")
     if spec.connector in ("command", "ansible", "powershell") and not spec.needs_target:
         faults.append("a tool that runs a command needs a target to run it on")
+    if spec.connector == "probe" and not spec.needs_target:
+        faults.append("a tool that checks a target needs one")
     if (spec.connector == "http") != (spec.http is not None):
         faults.append("the entry http belongs to the connector http, and to no other")
     looks = parameters.get(spec.check_input or "")

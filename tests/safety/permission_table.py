@@ -393,6 +393,10 @@ GET api/v1/asset-groups/<row:group_id>/
 POST api/v1/executions/<row:execution_id>/cancel/
 POST api/v1/locks/<row:asset_id>/free/
 
+# Checking an asset is a submit
+= 401   401   404   done  403   403   403   403   done  done  404   403   404   404
+POST api/v1/assets/<row:asset_id>/check/
+
 # Approving what others asked for
 = 401   401   404   404   403   403   done  403   done  done  404   403   404   404
 POST api/v1/executions/<row:execution_id>/approve/
