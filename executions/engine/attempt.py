@@ -5,21 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.conf import settings
 from django.db import close_old_connections
 
 from executions.clients import IN_A_WORKER
-from executions.connectors.base import ErrorCode, Invocation, Outcome, Stop, Stream, Target
+from executions.connectors.base import ErrorCode, Invocation, Outcome, Stop, Target
 from executions.connectors.output import OutputCollector
 from executions.connectors.registry import NoConnector, connector_for
 from executions.engine import probing
-from executions.engine.masks import OutputMask, masked_facts, masked_sentence
 from executions.engine.state import StepState, TargetState, taken_from
-from executions.engine.verdict import Verdict, judge
+from executions.engine.transcript import Attempted, Emit, Transcript
+from executions.engine.verdict import judge
 from executions.plans.inventory import InventoryUnavailable
 from executions.plans.templates import TemplateContext, UnresolvedTemplate, render
 from executions.service_inventory import inventory_of
@@ -29,27 +28,10 @@ from safety.masking import PLACEHOLDER
 
 S = StepStatus
 
-# What a later step can take of this one's output; the whole of it is in the chunks.
-NEEDED_STDOUT = 256 * 1024
-JUDGED_STDOUT = 1024 * 1024
-UNWANTED_STDOUT = 64
-
 _ONLY_MASKED = (
     "It takes the output of step '{}', which was masked when it was stored, and the worker that had the rest was lost. "
     "Nothing ran. Retry the execution from that step."
 )
-
-
-@dataclass(slots=True)
-class Attempted:
-    """What one attempt gave: the verdict, and the columns of the target that go with it."""
-
-    verdict: Verdict
-    exit_code: int | None
-    stop_confirmed: bool | None
-    columns: dict[str, Any]
-    error_code: ErrorCode | None = None  # the connector's own
-    hopeless: bool = False  # another attempt would end in the same way
 
 
 class Refusal(Exception):
@@ -59,9 +41,6 @@ class Refusal(Exception):
         super().__init__(message)
         self.code = code
         self.hopeless = hopeless
-
-
-Emit = Callable[[int, Stream, str, int], None]
 
 
 def tool_of(step: StepState) -> Tool:
@@ -121,59 +100,14 @@ async def attempt(
     `secret_values` returns all that the execution knows at that moment: other steps fetch more while this one runs.
     """
     tool = tool_of(step)
-
-    def hand_on(stream: Stream, text: str, size: int) -> None:
-        emit(target.id, stream, text, size)
-        counted[stream] += size
-
-    counted: dict[str, int] = {"stdout": 0, "stderr": 0}
-    wants_stdout = step.needed or step.planned["success"]["stdout_matches"] is not None
-    collector = OutputCollector(
-        hand_on,
-        max_bytes=min(step.planned["max_output_bytes"], settings.MAX_OUTPUT_BYTES),
-        wait_for_room=room,
-        transformer=OutputMask(secret_values),
-        keep_stdout=JUDGED_STDOUT if wants_stdout else UNWANTED_STDOUT,
-        keep_stderr=NEEDED_STDOUT if step.needed else 0,
-    )
+    transcript = Transcript(step, target, secret_values=secret_values, emit=emit, room=room)
     timer = asyncio.get_running_loop().call_later(max(0.0, limit), stop.request, "timeout")
     try:
-        outcome = await _run(tool, invocation, where, collector, stop, fence)
+        outcome = await _run(tool, invocation, where, transcript.sink, stop, fence)
     finally:
         timer.cancel()
-        collector.finish()
-    stdout = collector.stdout_text() if wants_stdout else ""
-    verdict = judge(
-        outcome,
-        success=step.planned["success"],
-        stdout=stdout,
-        stop_reason=stop.reason,
-        idempotent=step.planned["idempotent"],
-        limit=limit,
-    )
-    if verdict.error:
-        verdict = replace(verdict, error=masked_sentence(verdict.error))
-    elif collector.truncated and verdict.status == S.SUCCEEDED:
-        verdict = replace(verdict, error_code="output_truncated", error=_too_much(collector))
-    columns: dict[str, Any] = {
-        "stdout_bytes": counted["stdout"],
-        "stderr_bytes": counted["stderr"],
-        "truncated": collector.truncated,
-    }
-    if step.needed:
-        # Later steps of this worker get what was printed; the table, and so another worker, what may be seen.
-        target.stdout, target.recalled = stdout[-NEEDED_STDOUT:], False
-        target.stderr = collector.stderr_text()
-        columns["stdout"] = collector.shown_stdout()[-NEEDED_STDOUT:]
-    if outcome.data:
-        columns["data"] = masked_facts(outcome.data)
-    hopeless = outcome.error_code is not None and outcome.error_code.is_hopeless
-    return Attempted(verdict, outcome.exit_code, outcome.stop_confirmed, columns, outcome.error_code, hopeless)
-
-
-def _too_much(collector: OutputCollector) -> str:
-    printed, kept = collector.total_bytes / 1e6, collector.kept_bytes / 1e6
-    return f"It printed {printed:,.1f} MB, of which the first {kept:,.1f} MB were kept."
+        transcript.close()
+    return transcript.judged(outcome, stop_reason=stop.reason, limit=limit)
 
 
 async def _run(

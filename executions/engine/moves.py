@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from executions.engine.attempt import Attempted
 from executions.engine.ledger import Record
 from executions.engine.masks import masked_sentence
 from executions.engine.state import StepState, TargetState
+from executions.engine.transcript import Attempted
 from executions.engine.verdict import Verdict
 from executions.engine.waves import Wave
 from executions.states import STEP_MOVES, ExecutionStatus, StepStatus, execution_event

@@ -7,14 +7,14 @@ it: the ledger keeps the order, so a crash finds either the outcome or `running`
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Iterator
 from itertools import zip_longest
 from typing import Any
 
 from executions.connectors.base import Invocation, Stream
 from executions.connectors.warden import WardenLost
+from executions.engine.after_attempt import take_in, tries_again
 from executions.engine.attempt import (
-    Attempted,
     Refusal,
     attempt,
     context_for,
@@ -24,13 +24,15 @@ from executions.engine.attempt import (
     tool_of,
 )
 from executions.engine.control import Control
+from executions.engine.group import Group, GroupRunner, divided, group_connector
 from executions.engine.ledger import LeaseLost, Ledger, Record, WrongState
 from executions.engine.masks import masked_sentence
 from executions.engine.moves import Moves
-from executions.engine.outcome import OVER_LIMIT, step_verdict
+from executions.engine.outcome import step_verdict
 from executions.engine.secrets import RunSecrets, Stopped
 from executions.engine.state import OVER, ExecutionState, StepState, TargetState
-from executions.engine.verdict import ENDED_FROM_OUTSIDE, Verdict
+from executions.engine.transcript import Attempted
+from executions.engine.verdict import Verdict
 from executions.engine.waves import Wave, left_out, left_out_verdict, waves_of
 from executions.services.policy import retry_pause_seconds, spread, step_seconds
 from executions.states import StepStatus
@@ -38,7 +40,6 @@ from executions.tally import EARLIER_STEP_FAILED
 
 S = StepStatus
 
-AGAIN = frozenset({S.FAILED, S.TIMED_OUT})
 FAILURES = frozenset({S.FAILED, S.TIMED_OUT, S.UNKNOWN})
 
 NONE_LEFT = Verdict(
@@ -49,7 +50,7 @@ NONE_LEFT = Verdict(
 class StepRunner:
     """Runs the steps of one execution under one lease."""
 
-    __slots__ = ("_by_key", "_control", "_fence", "_ledger", "_moves", "_secrets", "_state")
+    __slots__ = ("_by_key", "_control", "_fence", "_groups", "_ledger", "_moves", "_secrets", "_state")
 
     def __init__(
         self, state: ExecutionState, fence: int, ledger: Ledger, moves: Moves, control: Control, secrets: RunSecrets
@@ -61,6 +62,7 @@ class StepRunner:
         self._control = control
         self._secrets = secrets
         self._by_key = {step.key: step for step in state.steps}
+        self._groups = GroupRunner(state, fence, ledger, moves, control, secrets, self._print)
 
     def ready(self) -> list[StepState]:
         """Return the steps that have not begun and whose dependencies let them."""
@@ -93,8 +95,9 @@ class StepRunner:
         if self._leave_out(record, step):
             return
         self._moves.step(record, step, S.RUNNING)
-        if len(step.targets) == 1 and step.targets[0].status == S.PENDING:
-            await self._run_target(step, step.targets[0], record, durable=False)
+        only = step.targets[0] if len(step.targets) == 1 else None
+        if only is not None and only.status == S.PENDING and group_connector(step, only) is None:
+            await self._run_target(step, only, record, durable=False)
         else:
             await self._ledger.commit(record)
             await self._fan_out(step)
@@ -151,24 +154,34 @@ class StepRunner:
         left = step.tolerated_failures() - self._failed(step)
         if wave.allowed is not None:
             left = min(left, wave.allowed - sum(target.status in FAILURES for target in wave.targets))
-        waiting = iter([target for target in wave.targets if target.status not in OVER])
+        groups, single = divided(step, [t for t in wave.targets if t.status not in OVER], self._by_key)
+        waiting: Iterator[Group | TargetState] = iter([*groups, *single])
         opening = [self._moves.wave_started(step, wave)] if wave.is_one_of_several and not wave.has_begun else []
 
         async def lane() -> None:
             nonlocal left
-            while not self._control.halted and left >= 0 and (target := next(waiting, None)) is not None:
+            while not self._control.halted and left >= 0 and (unit := next(waiting, None)) is not None:
                 record = self._moves.record()
                 record.events += opening  # with the first of its targets: a wave that begins has begun
                 opening.clear()
                 try:
-                    await self._run_target(step, target, record, durable=True)
+                    failed = await self._run_unit(step, unit, record)
                 except Exception:
                     self._control.halt()
                     raise
-                left -= target.status in FAILURES
+                left -= failed  # not `left -= await ...`: that reads it before it waits, and forgets the other lanes
 
-        lanes = min(step.planned["fan_out"]["max_concurrent"], len(wave.targets))
+        largest = max((len(group.targets) for group in groups), default=1)
+        lanes = min(max(1, step.planned["fan_out"]["max_concurrent"] // largest), len(wave.targets))
         await run_all(lane() for _ in range(lanes))
+
+    async def _run_unit(self, step: StepState, unit: Group | TargetState, record: Record) -> int:
+        """Run a step on one target, or on a group of them as one run; return how many failed."""
+        if isinstance(unit, Group):
+            await self._groups.run(step, unit, record)
+            return sum(target.status in FAILURES for target in unit.targets)
+        await self._run_target(step, unit, record, durable=True)
+        return int(unit.status in FAILURES)
 
     @staticmethod
     def _failed(step: StepState) -> int:
@@ -220,16 +233,12 @@ class StepRunner:
             attempted = await self._attempt(step, target, inputs, invocation, limit)
             if attempted is None:
                 return
-            if target.attempt >= last or attempted.hopeless or not self._tries_again(attempted.verdict):
+            if target.attempt >= last or not tries_again(attempted, self._control):
                 self._close(step, target, attempted.verdict, attempted)
                 return
             if not await self._wait_for_next(step, target, attempted):
                 return
             record, durable = self._moves.record(), True
-
-    def _tries_again(self, verdict: Verdict) -> bool:
-        """Whether a failed attempt is followed by another, now or after the worker was shut down."""
-        return verdict.status in AGAIN and self._control.somebody_goes_on
 
     async def _wait_for_next(self, step: StepState, target: TargetState, attempted: Attempted) -> bool:
         """Put the target back to pending for the pause before its next attempt; return whether that is to begin."""
@@ -288,14 +297,7 @@ class StepRunner:
             raise
         finally:
             self._control.end(stop)
-        if attempted.error_code in ENDED_FROM_OUTSIDE:
-            if stop.reason is None:
-                # Not we, but the warden ended it: this worker's right to act is over.
-                self._control.stop("lease_lost")
-            elif self._control.stop_reason is not None:
-                self._control.cut_short = True
-                if attempted.verdict.status == S.TIMED_OUT and self._control.stop_reason == "timeout":
-                    attempted.verdict = Verdict(S.TIMED_OUT, "timed_out", OVER_LIMIT)
+        take_in(self._control, attempted, stop)
         return None if self._control.lease_lost else attempted
 
     # -- what is handed to the ledger ---------------------------------------------------------------------------------
