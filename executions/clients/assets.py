@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
-from executions.clients.asset_shapes import AssetPage, ServiceAsset, credential_entries
+from executions.clients.asset_shapes import AssetPage, ServiceAsset
 from executions.clients.client import IN_A_WORKER, Patience, Reply, ServiceClient
 from executions.clients.troubles import BadAnswer, Declined
 from executions.inventory import is_short_host_name, parse_address
@@ -76,11 +76,17 @@ class AssetService:
                 found[row.id] = row
         return list(found.values())
 
-    def credentials(self, asset_id: str, *, patience: Patience | None = None) -> dict[str, str] | None:
-        """Return what to sign in to an asset with, by the names of its fields; None when the service has nothing."""
+    def credentials(self, asset_id: str, *, patience: Patience | None = None) -> dict[str, Any] | None:
+        """Return the answer about how to sign in to an asset, secrets and all; None when the service has nothing."""
         path = f"/{quote(asset_id, safe='')}/credentials"
         reply = self._get(path, None, patience, largest=LARGEST_CREDENTIAL_BYTES)
-        return None if reply is None else credential_entries(_data(reply)) or None
+        if reply is None:
+            return None
+        data = _data(reply)
+        given = data.get("asset_id")
+        if given is not None and str(given) != asset_id:
+            raise BadAnswer("asset", f"The asset service was asked for {asset_id!r} and answered with another asset.")
+        return data
 
     def health(self, *, patience: Patience | None = None) -> dict[str, Any]:
         """Return what the service says of its own health."""

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from executions.clients import is_asset_service_of
 from executions.connectors.base import Target
+from executions.engine.service_credentials import path_of
 from executions.engine.state import ExecutionState
 from executions.models import Asset, Connection
 
@@ -50,7 +52,10 @@ def target_of(state: ExecutionState, planned: Mapping[str, Any] | None) -> Targe
 
 
 def credential_path(state: ExecutionState, planned: Mapping[str, Any] | None) -> str:
-    """Return the path of the secret by which a target is reached; empty when its asset names none."""
+    """Return the path of the secret by which a target is reached; empty when its asset names none.
+
+    Of an asset that the asset service knows it says, by a prefix that no path has, that the service is to be asked.
+    """
     if planned is None:
         return ""
     path: str = state.reach.get(planned["asset_id"], {}).get("credential", "")
@@ -69,5 +74,14 @@ def _far(state: ExecutionState) -> set[int]:
 def _rows(wanted: Collection[int]) -> dict[int, dict[str, Any]]:
     if not wanted:
         return {}
-    rows = Asset.objects.filter(pk__in=wanted).values("pk", *_FIELDS)
+    rows = list(Asset.objects.filter(pk__in=wanted).values("pk", "tenant_id", *_FIELDS))
+    from_service = {number: is_asset_service_of(number) for number in {_asks_service(row) for row in rows} if number}
+    for row in rows:
+        if from_service.get(_asks_service(row)):
+            row["credential"] = path_of(row["external_id"])
     return {row.pop("pk"): row for row in rows}
+
+
+def _asks_service(row: Mapping[str, Any]) -> int:
+    """Return the tenant of an asset that names no secret of ours, but has an id in an asset service; else 0."""
+    return row["tenant_id"] if row["external_id"] and not row["credential"] else 0

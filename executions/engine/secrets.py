@@ -21,6 +21,7 @@ from executions.engine.asking import ask_django
 from executions.engine.attempt import Refusal, invocation_of, tool_of
 from executions.engine.credentials import credential_of, secrets_of
 from executions.engine.reach import credential_path, target_of
+from executions.engine.service_credentials import ServiceCredentials, check_place, is_of_service
 from executions.engine.state import OVER, ExecutionState, StepState, TargetState
 from executions.plans.secret_references import references_in, with_values
 from executions.plans.secret_values import SecretReference
@@ -49,6 +50,7 @@ class SecretDesk:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(READERS, "secrets")
+        self._of_service = ServiceCredentials()
         self._waiting: list[tuple[Wanted, asyncio.Future[Answers]]] = []
         self._readers: set[asyncio.Task[None]] = set()
 
@@ -93,8 +95,18 @@ class SecretDesk:
             else:
                 future.set_result(answer)
 
+    async def credentials(self, wanted: Wanted) -> Answers:
+        """The same for what machines are reached with: from the store, or from the asset service."""
+        theirs = frozenset(filter(is_of_service, wanted.paths))
+        if not theirs:
+            return await self.read(wanted)
+        ours, others = replace(wanted, paths=wanted.paths - theirs), replace(wanted, paths=theirs)
+        reading = [self._of_service.read(others), *([self.read(ours)] if ours.paths else [])]
+        return {path: answer for given in await asyncio.gather(*reading) for path, answer in given.items()}
+
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._of_service.close()
 
 
 def _release(wanted: Sequence[Wanted]) -> list[Answers]:
@@ -146,8 +158,7 @@ class RunSecrets:
         self._held: dict[int, dict[str, StoredSecret]] = {}
         self._locks: dict[int, asyncio.Lock] = {}
         self._credentials: dict[int, Answers] = {}  # by step: of all its machines, by path
-        steps = (*state.steps, *state.rollbacks)
-        self._earlier = [step for step in steps if _has_begun(step)] if state.names_secrets else []
+        self._earlier = [step for step in state.steps if _has_begun(step)] if state.names_secrets else []
         self._learning = asyncio.Lock()
         self._troubles: dict[int, SecretUnavailable] = {}  # what a step waits for to pass
         self.values: tuple[str, ...] = ()
@@ -180,6 +191,10 @@ class RunSecrets:
         try:
             if isinstance(answer, SecretUnavailable):
                 raise answer
+            if is_of_service(path):
+                if not answer.entries:  # the service has nothing to sign in with: the connector says what it needs
+                    return where
+                check_place(answer, where)
             credential = credential_of(answer)
         except SecretUnavailable as trouble:
             raise Refusal(trouble.code, str(trouble), hopeless=not trouble.transient) from None
@@ -199,7 +214,7 @@ class RunSecrets:
                 while True:
                     if path not in held or again:
                         paths = {path} if again else {p for t in step.targets if (p := self._path_of(t))}
-                        held.update(await self._desk.read(self._wanted(step, frozenset(paths), "credential")))
+                        held.update(await self._desk.credentials(self._wanted(step, frozenset(paths), "credential")))
                     answer = held[path]
                     if not isinstance(answer, SecretUnavailable) or not answer.transient:
                         return answer
@@ -253,7 +268,7 @@ class RunSecrets:
         loop = asyncio.get_running_loop()
         pause = FIRST_PAUSE_SECONDS
         while True:
-            answers = await self._desk.read(self._wanted(step, paths, step.kind))
+            answers = await self._desk.read(self._wanted(step, paths))
             trouble = _gravest(answers)
             if trouble is None:
                 self._troubles.pop(step.id, None)
@@ -291,7 +306,7 @@ class RunSecrets:
                 except SecretUnavailable:
                     continue
 
-    def _wanted(self, step: StepState, paths: frozenset[str], purpose: str) -> Wanted:
+    def _wanted(self, step: StepState, paths: frozenset[str], purpose: str = "step") -> Wanted:
         state = self._state
         return Wanted(state.tenant_id, state.actor_id, state.id, step.key, paths, purpose)
 

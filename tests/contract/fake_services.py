@@ -154,6 +154,7 @@ class FakeAssetService(Service):
         self.assets = list(assets)
         self.credentials: dict[str, dict[str, Any]] = {}
         self.has_credentials = True  # newer versions only
+        self.credentials_fail = 0  # so many times, from now on
         self.before_page: Callable[[int], None] = lambda skip: None
 
     def answer(self, request: Request) -> Answer:
@@ -166,6 +167,9 @@ class FakeAssetService(Service):
         if all(isinstance(one["id"], int) for one in self.assets) and not key.isdigit():
             fault = {"type": "int_parsing", "loc": ["path", "asset_id"], "msg": "not an integer", "input": key}
             return Answer(422, {"detail": [fault]})
+        if rest == "credentials" and self.credentials_fail:
+            self.credentials_fail -= 1
+            return Answer(500, {"detail": "Internal Server Error"})
         if rest == "credentials" and self.has_credentials:
             given = self.credentials.get(key)
             return Answer(404, {"detail": "Asset not found"}) if given is None else _data(given)

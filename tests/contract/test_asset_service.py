@@ -10,7 +10,7 @@ import uuid
 
 import pytest
 
-from executions.clients.asset_shapes import ServiceAsset
+from executions.clients.asset_shapes import ServiceAsset, credential_entries
 from executions.clients.assets import AssetService
 from executions.clients.troubles import BadAnswer
 from opsconductor.service_settings import ServiceSettings
@@ -185,10 +185,16 @@ def test_credentials_are_what_one_signs_in_with_and_nothing_else(
         "asset_id": 1, "name": "x", "hostname": "h", "ip_address": None, "os_type": "linux", "service_type": "ssh",
         "port": 22, "credential_type": "username_password", "username": "ops", "domain": None, "password": "pa55",
     }  # fmt: skip
-    assert client.credentials("1") == {"username": "ops", "password": "pa55"}
+    assert credential_entries(client.credentials("1") or {}) == {"username": "ops", "password": "pa55"}
     assert client.credentials("2") is None
     asset_server.has_credentials = False
     assert client.credentials("1") is None  # an older version
+
+
+def test_credentials_of_another_asset_are_refused(client: AssetService, asset_server: FakeAssetService) -> None:
+    asset_server.credentials["1"] = {"asset_id": 2, "username": "ops", "password": "pa55"}
+    with pytest.raises(BadAnswer):
+        client.credentials("1")
 
 
 def test_shapes_have_no_secret_in_them() -> None:
