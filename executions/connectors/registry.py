@@ -47,6 +47,12 @@ _NAMES = {
     "executions.connectors.winrm": ("powershell", "pypsrp"),
 }
 
+# With an automation service (the option `automation`) it runs these in place of what is built in.
+AUTOMATION = "executions.connectors.automation"
+OF_AUTOMATION = frozenset(
+    {("command", "local"), ("command", "ssh"), ("command", "powershell"), ("powershell", "powershell")}
+)
+
 
 class NoConnector(Exception):
     """There is no way to reach this kind of target from here. The text says which there are."""
@@ -165,6 +171,8 @@ def added() -> dict[tuple[str, str], ModuleType]:
 
 
 def _place_of(tool_connector: str, connection: str) -> str:
+    if _surroundings.options.get("automation") is not None and (tool_connector, connection) in OF_AUTOMATION:
+        return AUTOMATION
     for pair in ((tool_connector, connection), (tool_connector, ANY)):
         if pair in BUILT_IN:
             return BUILT_IN[pair]

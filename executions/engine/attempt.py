@@ -142,7 +142,7 @@ def never_started(step: StepState, stop: Stop, limit: float) -> Attempted:
         idempotent=step.planned["idempotent"],
         limit=limit,
     )
-    return Attempted(verdict, None, True, {}, outcome.error_code, acted=False)
+    return Attempted(verdict, None, True, {}, outcome.error_code)
 
 
 async def _wait(invocation: Invocation, stop: Stop) -> Outcome:

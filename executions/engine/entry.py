@@ -56,6 +56,7 @@ class Engine:
                 "ansible_forks": settings.ANSIBLE_FORKS,
                 "winrm_ca_bundle": settings.WINRM_CA_BUNDLE,
                 "winrm_auth": settings.WINRM_AUTH,
+                "automation": settings.AUTOMATION_SERVICE,
             },
         )
         get_catalog()  # a broken catalog ends the worker now, not the first execution later
@@ -72,7 +73,7 @@ class Engine:
 
     @staticmethod
     def capabilities() -> Sequence[str]:
-        return capabilities()
+        return (*capabilities(), *(["automation"] if settings.AUTOMATION_SERVICE is not None else []))
 
     def prepare(self, leases: Sequence[Lease]) -> list[Coroutine[Any, Any, bool]]:
         """Load the executions of these leases, and look again whether they may still be run.

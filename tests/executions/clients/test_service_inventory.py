@@ -45,11 +45,6 @@ def tenant() -> Tenant:
     return Tenant.objects.get(name="default")
 
 
-@pytest.fixture
-def requester(tenant: Tenant) -> User:
-    return User.objects.create_superuser("requester", tenant=tenant)
-
-
 def found(tenant: Tenant, ref: str) -> list[str]:
     return sorted(one.external_id or one.name for one in inventory_of(tenant.pk, AT_A_DOOR).lookup(ref))
 

@@ -1,0 +1,82 @@
+"""What an answer of the automation service, or the lack of one, says of a command."""
+
+from __future__ import annotations
+
+import signal
+
+from executions.clients.automation import ExecuteAnswer
+from executions.clients.troubles import AnswerLost, BadAnswer, Declined, NotReached, ServiceTrouble
+from executions.clients.words import ending_of, is_placeholder, reason_not_begun
+from executions.connectors.base import ErrorCode, Outcome
+
+LONGEST_SAID = 500
+
+_OF_STATUS = {
+    400: ErrorCode.INVALID_INVOCATION,
+    401: ErrorCode.AUTHENTICATION_FAILED,
+    403: ErrorCode.AUTHENTICATION_FAILED,
+    422: ErrorCode.INVALID_INVOCATION,
+    429: ErrorCode.UNREACHABLE,
+}
+_OF_TROUBLE = {
+    "refused": ErrorCode.CONNECTION_REFUSED,
+    "unreachable": ErrorCode.UNREACHABLE,
+    "breaker": ErrorCode.UNREACHABLE,
+    "tls": ErrorCode.TLS_FAILED,
+}
+
+
+def outcome_of(answer: ExecuteAnswer) -> Outcome:
+    """Judge by the exit code, which alone is evidence; the status has to agree where it says that all is well."""
+    ending, code = ending_of(answer.status), answer.exit_code
+    if is_placeholder(answer.stdout) or is_placeholder(answer.stderr) or is_placeholder(answer.error_message):
+        return _of(answer, ErrorCode.NOT_SUPPORTED, "This version of the automation service did not run the command:")
+    if ending == "skipped":
+        return _of(answer, ErrorCode.NOT_SUPPORTED, "The automation service skipped the command; it did not run.")
+    if code is None:
+        return _without_code(answer)
+    if code == 0 and ending != "succeeded":
+        return _of(
+            answer,
+            ErrorCode.INVALID_ANSWER,
+            f"The automation service says exit code 0 and status {answer.status[:60]!r}, which contradict each other.",
+        )
+    if code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else "no name"
+        sentence = f"The command was ended by signal {-code} ({name})."
+        return Outcome(128 - code, ErrorCode.KILLED_BY_SIGNAL, sentence, None, _facts(answer))
+    return Outcome(code, data=_facts(answer))
+
+
+def _without_code(answer: ExecuteAnswer) -> Outcome:
+    """It timed out over there, or the connection to the machine failed: the service tells neither from the other."""
+    has_output = bool(answer.stdout.strip() or answer.stderr.strip())
+    reason = reason_not_begun(answer.error_message) if not has_output else None
+    if reason is not None:
+        return _of(answer, reason, "The automation service could not begin the command:")
+    return _of(answer, ErrorCode.NO_ANSWER, "The automation service saw no end of the command, which may still run:")
+
+
+def _of(answer: ExecuteAnswer, code: ErrorCode, sentence: str) -> Outcome:
+    said = (answer.error_message or answer.stderr or answer.stdout).strip()[:LONGEST_SAID]
+    whole = f"{sentence} {said or 'it does not say why.'}" if sentence.endswith(":") else sentence
+    return Outcome(None, code, whole, None, _facts(answer))
+
+
+def _facts(answer: ExecuteAnswer) -> dict[str, object]:
+    facts: dict[str, object] = {"automation_execution_id": answer.execution_id[:120], "status": answer.status[:60]}
+    if answer.duration_seconds is not None:
+        facts["duration_seconds"] = answer.duration_seconds
+    return facts
+
+
+def outcome_of_trouble(trouble: ServiceTrouble) -> Outcome:
+    """Return what trouble with the service means for the command: not begun, or nobody knows."""
+    if isinstance(trouble, NotReached):
+        return Outcome(None, _OF_TROUBLE[trouble.why], f"{trouble.message} Nothing was sent.")
+    if isinstance(trouble, Declined):
+        code = _OF_STATUS.get(trouble.status, ErrorCode.NOT_SUPPORTED)
+        return Outcome(None, code, f"{trouble.message} It did not take the command.")
+    lost = isinstance(trouble, AnswerLost) or not isinstance(trouble, BadAnswer)
+    code = ErrorCode.NO_ANSWER if lost else ErrorCode.INVALID_ANSWER
+    return Outcome(None, code, f"{trouble.message} Whether the command ran, and runs, is not known.")
