@@ -183,6 +183,7 @@ class Target:
     username: str = ""
     domain: str = ""
     os_type: str = ""
+    service_type: str = ""
     host_keys: tuple[str, ...] = ()
     credential: Credential | None = field(default=None, repr=False)
 
@@ -215,13 +216,20 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """One request. `expect_status` empty means any of 200-299. What may hold a secret is in no repr."""
+    """One request. `expect_status` empty means any of 200-299. What may hold a secret is in no repr.
+
+    A url that begins with / is at the target, whose credential is sent there when `with_credential` says so; an API key
+    goes into `api_key_header`. expect_json: what must hold of the answer's JSON, judged by the engine.
+    """
 
     method: str
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=lambda: _EMPTY, repr=False)
     body: bytes | None = field(default=None, repr=False)
     expect_status: tuple[int, ...] = ()
+    expect_json: tuple[Mapping[str, object], ...] = ()
+    with_credential: bool = False
+    api_key_header: str = "X-API-Key"
 
 
 @dataclass(frozen=True, slots=True)

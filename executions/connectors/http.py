@@ -22,6 +22,7 @@ import httpx
 from executions.connectors.addresses import AddressPolicy, Network
 from executions.connectors.base import ErrorCode, HttpRequest, Invocation, Outcome, OutputSink, Stop, Target
 from executions.connectors.http_probe import probe_endpoint
+from executions.connectors.http_target import NotAddressed, addressed, is_path
 from executions.connectors.http_transport import AddressRefused, CheckedTransport, trusted_context
 from executions.connectors.redirects import REDIRECT_STATUSES, RedirectRefused, follow
 
@@ -93,7 +94,7 @@ class _Progress:
 
 
 class HttpConnector:
-    """HTTP and HTTPS requests from this worker; `target` is not looked at.
+    """HTTP and HTTPS requests from this worker, to any address or to that of `target`.
 
     Only public addresses and those of `allowed_networks` are connected to. Certificates are always checked. No proxy,
     .netrc or cookie of the worker is used. The body of the answer goes to the sink as stdout, unpacked and in UTF-8.
@@ -131,6 +132,11 @@ class HttpConnector:
     async def run(self, invocation: Invocation, target: Target, *, sink: OutputSink, stop: Stop, fence: int) -> Outcome:
         """Send `invocation.http`. exit_code is 0 for an expected status, 1 for another. Raises what the sink raises."""
         request = invocation.http
+        if request is not None and is_path(request.url):
+            try:
+                request = addressed(request, target)
+            except NotAddressed as error:
+                return Outcome(None, error.code, str(error))
         problem = _problem_of(request)
         if request is None or problem is not None:
             return Outcome(None, ErrorCode.INVALID_INVOCATION, problem)

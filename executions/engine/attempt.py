@@ -100,7 +100,8 @@ async def attempt(
     `secret_values` returns all that the execution knows at that moment: other steps fetch more while this one runs.
     """
     tool = tool_of(step)
-    transcript = Transcript(step, target, secret_values=secret_values, emit=emit, room=room)
+    expected = invocation.http.expect_json if invocation.http is not None else ()
+    transcript = Transcript(step, target, secret_values=secret_values, emit=emit, room=room, expected=expected)
     timer = asyncio.get_running_loop().call_later(max(0.0, limit), stop.request, "timeout")
     try:
         outcome = await _run(tool, invocation, where, transcript.sink, stop, fence)

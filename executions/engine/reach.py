@@ -19,7 +19,7 @@ from executions.models import Asset, Connection
 # Reached without knowing more of it than the plan does.
 PLAIN = frozenset({"", Connection.LOCAL})
 
-_FIELDS = ("external_id", "port", "username", "domain", "os_type", "host_key", "credential")
+_FIELDS = ("external_id", "port", "username", "domain", "os_type", "service_type", "host_key", "credential")
 
 
 def learn_reach(states: Sequence[ExecutionState]) -> None:
@@ -47,6 +47,7 @@ def target_of(state: ExecutionState, planned: Mapping[str, Any] | None) -> Targe
         username=known.get("username", ""),
         domain=known.get("domain", ""),
         os_type=known.get("os_type", ""),
+        service_type=known.get("service_type", ""),
         host_keys=tuple(line.strip() for line in known.get("host_key", "").splitlines() if line.strip()),
     )
 

@@ -40,8 +40,6 @@ PATIENCE_SECONDS = 30.0  # for a store that is down; nothing ran, so asking agai
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 8.0
 
-# The tools that sign in to a machine. A request brings its own authorization with it, by reference.
-REACHED_WITHOUT_CREDENTIALS = frozenset({"none", "inventory", "http"})
 ONLY_CONNECTED_TO = ("probe", "api")  # a check of an endpoint: it is not signed in to
 
 
@@ -184,8 +182,9 @@ class RunSecrets:
         """
         where = target_of(self._state, target.planned)
         path = credential_path(self._state, target.planned)
-        connector = tool_of(step).connector
-        if not path or connector in REACHED_WITHOUT_CREDENTIALS or (connector, where.connection) == ONLY_CONNECTED_TO:
+        tool = tool_of(step)
+        only_connected = (tool.connector, where.connection) == ONLY_CONNECTED_TO
+        if not path or only_connected or not tool.uses_credential_for(step.planned["inputs"]):
             return where
         answer = await _unless_stopped(self._credential(step, path, limit, again=target.attempt > 1), stop)
         try:

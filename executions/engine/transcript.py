@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from django.conf import settings
 
 from executions.connectors.base import ErrorCode, Outcome, Stream
 from executions.connectors.output import OutputCollector
+from executions.engine.json_evidence import unmet
 from executions.engine.masks import OutputMask, masked_facts, masked_sentence
 from executions.engine.state import StepState, TargetState
 from executions.engine.verdict import Verdict, judge
@@ -40,7 +41,7 @@ class Attempted:
 class Transcript:
     """One for each attempt on a target. `sink` is what its connector writes to, until `close`."""
 
-    __slots__ = ("_counted", "_step", "_target", "_wants_stdout", "sink")
+    __slots__ = ("_counted", "_expected", "_step", "_target", "_wants_stdout", "sink")
 
     def __init__(
         self,
@@ -50,8 +51,12 @@ class Transcript:
         secret_values: Callable[[], tuple[str, ...]],
         emit: Emit,
         room: Callable[[], Awaitable[None]],
+        expected: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        """`secret_values` returns all that the execution knows at that moment: other steps fetch more meanwhile."""
+        """`secret_values` returns all that the execution knows at that moment: other steps fetch more meanwhile.
+
+        expected: what must hold of what it prints, read as JSON.
+        """
 
         def hand_on(stream: Stream, text: str, size: int) -> None:
             emit(target.id, stream, text, size)
@@ -61,7 +66,9 @@ class Transcript:
         self._counted = counted
         self._step = step
         self._target = target
-        self._wants_stdout = step.needed or step.planned["success"]["stdout_matches"] is not None
+        self._expected = expected
+        matched = step.planned["success"]["stdout_matches"] is not None
+        self._wants_stdout = step.needed or matched or bool(expected)
         self.sink = OutputCollector(
             hand_on,
             max_bytes=min(step.planned["max_output_bytes"], settings.MAX_OUTPUT_BYTES),
@@ -87,6 +94,10 @@ class Transcript:
             idempotent=step.planned["idempotent"],
             limit=limit,
         )
+        if self._expected and verdict.status == S.SUCCEEDED:
+            whole = self._counted["stdout"] <= JUDGED_STDOUT and not collector.truncated
+            if said := unmet(self._expected, stdout, whole=whole):
+                verdict = Verdict(S.FAILED, "criteria_not_met", said)
         if verdict.error:
             verdict = replace(verdict, error=masked_sentence(verdict.error))
         elif collector.truncated and verdict.status == S.SUCCEEDED:

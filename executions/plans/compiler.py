@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from executions.plans.about import About, apply_approval_points, read_about, split_document
+from executions.plans.addresses import check_address
 from executions.plans.canonical import canonical_form, hash_of
 from executions.plans.checking import TITLE, check_title, put_into_check_mode
 from executions.plans.compiled import (
@@ -70,6 +71,8 @@ def compile_plan(
     for place, draft in enumerate(drafts):
         resolver.resolve(place, draft)
     _check_rollbacks(drafts, problems)
+    for draft in drafts:
+        check_address(draft, problems)
     references = ReferenceChecker(drafts, queries, graph, problems)
     for place, draft in enumerate(drafts):
         references.check(place, draft)

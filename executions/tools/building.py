@@ -99,6 +99,7 @@ def _shared_references(spec: ToolSpec) -> set[str]:
             spec.http.auth,
             spec.http.headers,
             spec.http.expect_status,
+            spec.http.expect_json,
             *spec.http.body,
         )
         names |= {name for name in named if name}

@@ -79,20 +79,39 @@ def _at(path: str, item: Check, entry: Any, final: bool) -> Any:
         raise
 
 
-_ENTRIES_OF_AUTH = {"bearer": ("token",), "basic": ("username", "password")}
+# What each kind of auth needs, and what it may have besides.
+_ENTRIES_OF_AUTH = {
+    "bearer": ({"token"}, set()),
+    "basic": ({"username", "password"}, set()),
+    "api_key": ({"api_key"}, {"header"}),
+    "asset": (set(), {"header"}),
+    "none": (set(), set()),
+}
+_HEADER_NAME = text_check(
+    pattern=r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", pattern_says="Write a header's name.", min_length=1, max_length=128
+)
 _HEADER_TEXT = text_check(pattern=r"[^\r\n\0]+", pattern_says="Give text of one line.", min_length=1, max_length=32_000)
 
 
 def auth_check(value: Any, final: bool) -> Any:
-    """`{"type": "bearer", "token": ...}` or `{"type": "basic", "username": ..., "password": ...}`."""
+    """Who asks: bearer with token, basic with username and password, api_key with api_key (and header, X-API-Key
+    without it), asset for the credential of the step's target, or none for a request without it."""
     kind = value.get("type") if type(value) is dict else None
     entries = _ENTRIES_OF_AUTH.get(kind) if isinstance(kind, str) else None
-    how_to_fix = "Write {type: bearer, token: ...} or {type: basic, username: ..., password: ...}."
+    how_to_fix = (
+        "Write {type: bearer, token: ...}, {type: basic, username: ..., password: ...}, {type: api_key, api_key: ...},"
+        " {type: asset} or {type: none}."
+    )
     if entries is None:
         raise Unfit("does not say who asks", how_to_fix)
-    if value.keys() != {"type", *entries}:
-        raise Unfit(f"must have {' and '.join(entries)} beside its type, and nothing else", how_to_fix)
-    checked = {name: _at(f".{name}", _HEADER_TEXT, value[name], final) for name in entries}
+    needed, possible = entries
+    if not needed <= value.keys() - {"type"} <= needed | possible:
+        has = " and ".join(sorted(needed, reverse=True)) or "nothing"
+        raise Unfit(f"must have {has} beside its type{', and nothing else' if needed else ''}", how_to_fix)
+    checks = {"header": _HEADER_NAME}
+    checked = {
+        name: _at(f".{name}", checks.get(name, _HEADER_TEXT), value[name], final) for name in value if name != "type"
+    }
     if final and ":" in checked.get("username", ""):
         raise Unfit("has a colon, which no user name of basic can have", "Correct the user name.", ".username")
     return {"type": kind, **checked}

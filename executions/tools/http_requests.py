@@ -9,8 +9,11 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from executions.connectors.base import HttpRequest
+from executions.connectors.http_target import is_path
 from executions.tools.problems import Unfit
 from executions.tools.schema import HttpSpec
+
+DEFAULT_API_KEY_HEADER = "X-API-Key"
 
 
 def build_request(spec: HttpSpec, inputs: Mapping[str, Any]) -> HttpRequest:
@@ -20,10 +23,23 @@ def build_request(spec: HttpSpec, inputs: Mapping[str, Any]) -> HttpRequest:
     headers already have one. Raises Unfit, whose path is the input's name.
     """
     headers: Mapping[str, str] = inputs.get(spec.headers, {}) if spec.headers else {}
-    if spec.auth and spec.auth in inputs:
-        if any(header.lower() == "authorization" for header in headers):
-            raise Unfit("says a second time who asks", "Keep auth, or the header Authorization.", spec.auth)
-        headers = {**headers, "Authorization": _authorization(inputs[spec.auth])}
+    url = inputs[spec.url]
+    auth = inputs.get(spec.auth) if spec.auth else None
+    who = _header_of(auth) if auth is not None else None
+    at_target = is_path(url)
+    said = False
+    if headers and (auth is not None or at_target):
+        said = any(header.lower() in ("authorization", who and who[0].lower()) for header in headers)
+    if auth is not None and said:
+        raise Unfit("says a second time who asks", "Keep auth, or the header.", spec.auth or "")
+    if auth is not None and auth["type"] == "asset" and not at_target:
+        raise Unfit(
+            "would send the asset's credential to an address that is not known to be the asset's",
+            "Write the url as a path, such as /health, and name the asset as the step's target.",
+            spec.auth or "",
+        )
+    if who is not None:
+        headers = {**headers, who[0]: who[1]}
     body: bytes | None = None
     for name in spec.body:
         if name not in inputs:
@@ -37,19 +53,28 @@ def build_request(spec: HttpSpec, inputs: Mapping[str, Any]) -> HttpRequest:
             headers = {**headers, "Content-Type": "application/json"}
     return HttpRequest(
         method=inputs.get(spec.method, spec.method),
-        url=_with_query(inputs[spec.url], inputs.get(spec.query, {}) if spec.query else {}),
+        url=_with_query(url, inputs.get(spec.query, {}) if spec.query else {}),
         headers=headers,
         body=body,
         expect_status=tuple(inputs.get(spec.expect_status, ())) if spec.expect_status else (),
+        expect_json=tuple(inputs.get(spec.expect_json, ())) if spec.expect_json else (),
+        # At its own address an asset is asked with its own credential, unless the plan says who asks.
+        with_credential=at_target and not said and (auth is None or auth["type"] == "asset"),
+        api_key_header=auth.get("header", DEFAULT_API_KEY_HEADER) if auth is not None else DEFAULT_API_KEY_HEADER,
     )
 
 
-def _authorization(auth: Mapping[str, str]) -> str:
-    """RFC 6750 and RFC 7617."""
-    if auth["type"] == "bearer":
-        return f"Bearer {auth['token']}"
+def _header_of(auth: Mapping[str, str]) -> tuple[str, str] | None:
+    """The header by which the inputs themselves say who asks: RFC 6750, RFC 7617, or an API key."""
+    kind = auth["type"]
+    if kind in ("none", "asset"):
+        return None
+    if kind == "api_key":
+        return auth.get("header", DEFAULT_API_KEY_HEADER), auth["api_key"]
+    if kind == "bearer":
+        return "Authorization", f"Bearer {auth['token']}"
     pair = f"{auth['username']}:{auth['password']}"
-    return f"Basic {b64encode(pair.encode()).decode()}"
+    return "Authorization", f"Basic {b64encode(pair.encode()).decode()}"
 
 
 def _with_query(url: str, query: Mapping[str, str]) -> str:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from executions.tools import containers, values
+from executions.tools import containers, expectations, values
 from executions.tools.problems import Unfit
 from executions.tools.schema import ParameterSpec
 from executions.tools.values import Check
@@ -21,8 +21,8 @@ _LONGEST_BODY = 5_000_000
 class Parameter:
     """One parameter of a tool.
 
-    type         string, integer, number, boolean, list, mapping, path, duration, url, host, json, auth or
-                 playbook
+    type         string, integer, number, boolean, list, mapping, path, duration, url, host, json, auth,
+                 playbook or expectations
     default      in normal form; None: absent
     fixed        decides which of the tool's actions is meant: neither a template nor a secret can stand there
     in_argv      its value becomes part of a command line, which other users of the target can see
@@ -100,8 +100,9 @@ def _refuse_misplaced_words(name: str, spec: ParameterSpec) -> None:
     for word, types in _WORDS_OF.items():
         if getattr(spec, word) not in (None, {}) and spec.type not in types:
             raise ValueError(f"parameter {name} is of type {spec.type}, which has no {word}")
-    if spec.wrap_single and spec.type != "list":
-        raise ValueError(f"parameter {name} is of type {spec.type}, which has no wrap_single")
+    for word, kind in (("wrap_single", "list"), ("relative", "url")):
+        if getattr(spec, word) and spec.type != kind:
+            raise ValueError(f"parameter {name} is of type {spec.type}, which has no {word}")
     if spec.required and spec.default is not None:
         raise ValueError(f"parameter {name} is required and has a default; one of the two is wrong")
     if spec.min is not None and spec.max is not None and spec.min > spec.max:
@@ -150,9 +151,10 @@ def _check(spec: ParameterSpec, fixed: bool) -> Check:
         "boolean": values.boolean_check,
         "path": values.path_check,
         "host": values.host_check,
-        "url": values.url_check,
+        "url": values.relative_url_check if spec.relative else values.url_check,
         "auth": containers.auth_check,
         "playbook": values.playbook_check,
+        "expectations": expectations.expectations_check,
     }[kind]
 
 

@@ -21,6 +21,7 @@ ParameterType = Literal[
     "json",
     "auth",
     "playbook",
+    "expectations",
 ]
 Seconds = Annotated[StrictInt | StrictFloat, Field(ge=0, le=30 * 86_400)]
 Scalar = StrictStr | StrictInt | StrictFloat | StrictBool
@@ -45,7 +46,7 @@ class ParameterSpec(FileModel):
     """One parameter. `min`, `max` bound numbers; `min_length`, `max_length` characters, or entries of a list.
 
     In a mapping `pattern` and `items` are about the values, `keys` is the pattern of the names. `example` is what
-    people are shown.
+    people are shown. `relative`: a url may begin with /, and is then at the step's target.
     """
 
     type: ParameterType
@@ -66,6 +67,7 @@ class ParameterSpec(FileModel):
     keys: StrictStr | None = None
     keys_say: StrictStr | None = None
     wrap_single: StrictBool = False
+    relative: StrictBool = False
     sensitive: StrictBool = False
 
 
@@ -79,6 +81,7 @@ class HttpSpec(FileModel):
     headers: Name | None = None
     body: list[Name] = []
     expect_status: Name | None = None
+    expect_json: Name | None = None
 
 
 class CheckSpec(FileModel):

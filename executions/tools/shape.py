@@ -18,6 +18,8 @@ _EXAMPLES: dict[str, Any] = {
     "duration": "30s",
     "url": "https://app.example.org/health",
     "host": "db-1.example.org",
+    "playbook": "site.yml",
+    "expectations": [{"path": "status", "equals": "up"}],
     "json": {"name": "value"},
     "auth": {"type": "bearer", "token": {"type": "secret", "path": "api/token"}},
 }

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from executions.connectors.base import HttpRequest, Invocation, Script
+from executions.connectors.http_target import is_path
 from executions.tools.command_lines import Render
 from executions.tools.http_requests import build_request
 from executions.tools.parameters import Parameter
@@ -146,6 +147,29 @@ class Tool:
         """Seconds after which something is wrong with it, where the step and the policy say nothing."""
         behaviour = self._behaviour_of(inputs)
         return behaviour.default_timeout.of(inputs) if behaviour else self.default_timeout_seconds
+
+    def asks_target_for(self, inputs: Mapping[str, Any]) -> bool:
+        """True for a request to the step's target: at a path, or with the target's own credential."""
+        if self.http is None:
+            return False
+        given = {name: self._value_of(name, inputs) for name in (self.http.url, self.http.auth) if name}
+        auth = given.get(self.http.auth or "")
+        return is_path(given[self.http.url]) or (isinstance(auth, Mapping) and auth.get("type") == "asset")
+
+    def uses_credential_for(self, inputs: Mapping[str, Any]) -> bool:
+        """True when the target's credential is needed to reach it."""
+        if self.connector in ("none", "inventory"):
+            return False
+        if self.http is None:
+            return True
+        auth = self._value_of(self.http.auth, inputs) if self.http.auth else None
+        says_who = isinstance(auth, Mapping) and auth.get("type") != "asset"
+        return self.asks_target_for(inputs) and not says_who
+
+    def _value_of(self, name: str, inputs: Mapping[str, Any]) -> Any:
+        return next(
+            (inputs[one] for one in (name, *self.parameters[name].aliases) if inputs.get(one) is not None), None
+        )
 
     def has_check_for(self, inputs: Mapping[str, Any]) -> bool:
         """True when it can say what it would do with these inputs without doing it, or does nothing but read."""

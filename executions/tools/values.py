@@ -225,6 +225,18 @@ def host_check(value: Any, final: bool) -> Any:
     return host
 
 
+def relative_url_check(value: Any, final: bool) -> Any:
+    """The same, or a path such as /health at an address that is known otherwise."""
+    if type(value) is not str or not value.startswith("/") or value.startswith("//"):
+        return url_check(value, final)
+    if not final and has_template(value):
+        return plain_text(value)
+    path = plain_text(value)
+    if len(path) > 8_192 or _NOT_IN_URL.search(path):
+        raise Unfit("has a character that a URL cannot have, or too many", "Percent-encode blanks and the like.")
+    return path
+
+
 def url_check(value: Any, final: bool) -> Any:
     """An http or https URL without a user and password in it."""
     if not final and ((type(value) is dict and is_secret_reference(value)) or has_template(value)):
