@@ -259,6 +259,7 @@ EVENT_RETENTION = timedelta(days=env_int("EVENT_RETENTION_DAYS", 90, minimum=0, 
 EXECUTION_RETENTION = timedelta(days=env_int("EXECUTION_RETENTION_DAYS", 730, minimum=0, maximum=36_500))
 DEVELOPMENT_ENVIRONMENTS = env_list("DEVELOPMENT_ENVIRONMENTS", ["development"])
 # An asset that nobody has heard of for so long is shown as stale (executions/models.py).
+ASSET_SYNC = timedelta(seconds=env_int("ASSET_SYNC_SECONDS", 0, minimum=0, maximum=604_800))  # none: by command alone
 ASSET_STALE_AFTER = timedelta(days=env_int("ASSET_STALE_DAYS", 30, minimum=1, maximum=36_500))
 APPROVAL_TARGETS = env_int("APPROVAL_TARGETS", 50, minimum=1)  # more targets than this need two approvers
 APPROVAL_GROUP_PERCENT = env_int("APPROVAL_GROUP_PERCENT", 50, minimum=1, maximum=100)  # so does more of a group

@@ -182,7 +182,7 @@ class WaitingEntry(Shape):
     links: dict[str, str]
 
 
-class WaitingPage(Page):
+class QueuedPage(Page):
     results: list[WaitingEntry]
 
 

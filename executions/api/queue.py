@@ -15,7 +15,7 @@ from executions.api.answers import answer
 from executions.api.base import ApiView, OperatorsView, caller, visible
 from executions.api.bodies import ReasonBody
 from executions.api.detail import links
-from executions.api.fleet_shapes import PoolShape, QueueState, WaitingPage
+from executions.api.fleet_shapes import PoolShape, QueuedPage, QueueState
 from executions.api.reading import Query, read_body
 from executions.api.schema import PAGING, call, parameter
 from executions.api.workers import refusing, shown, there
@@ -88,7 +88,7 @@ class EntriesView(ApiView):
         "List the executions of your tenant that wait in the queue, oldest first, each with its place and the reason",
         scope=Scope.READ,
         tag="queue",
-        gives=WaitingPage,
+        gives=QueuedPage,
         refuses=("invalid_parameter",),
         parameters=(
             parameter("state", "One or more, separated by commas.", enum=WAITING),

@@ -24,6 +24,7 @@ from executions.engine.run import ExecutionRun
 from executions.engine.secrets import SecretDesk
 from executions.engine.sightings import Sightings
 from executions.engine.state import ExecutionState, state_of
+from executions.services.asset_syncs import AssetSyncs
 from executions.services.dead_letter_batches import work_at_batches
 from executions.services.decisions import expire_overdue
 from executions.services.notices import NoticeSender
@@ -69,6 +70,7 @@ class Engine:
         self._connection: Connection | None = None
         self._notices = NoticeSender()
         self._sightings = Sightings()
+        self._syncs = AssetSyncs()
         self._shutting_down = False
 
     @staticmethod
@@ -120,6 +122,7 @@ class Engine:
             "Batches of the DLQ could not be worked at.": work_at_batches,
             "The audit could not be sealed.": audit.seal,
             "Notices could not be looked for.": self._notices.nudge,
+            "Syncs of assets could not be looked for.": self._syncs.nudge,
             "What was seen of assets could not be written.": self._sightings.write,
             "The rules of masking could not be refreshed.": masking_rules.refresh,
         }
