@@ -21,6 +21,7 @@ from typing import Any
 from executions.connectors.addresses import Network
 from executions.connectors.base import Connector
 from executions.connectors.warden import Warden
+from opsconductor.environment import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +61,8 @@ class NoConnector(Exception):
     code = "no_connector"
 
 
-class ConnectorConflict(Exception):
-    """An added connector claims what another one does already, or is none. The worker does not start with it."""
+class ConnectorConflict(ConfigError):
+    """An added connector claims what another one does already, or is none. Nothing starts with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,12 @@ def added() -> dict[tuple[str, str], ModuleType]:
     """The connectors of other packages. Raises ConnectorConflict."""
     found: dict[tuple[str, str], ModuleType] = {}
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        module = point.load()
+        try:
+            module = point.load()
+        except Exception as error:  # whatever the package does when it is imported
+            raise ConnectorConflict(
+                f"The connector {point.name} ({point.value}) cannot be loaded: {type(error).__name__}: {error}."
+            ) from error
         reaches = getattr(module, "REACHES", None)
         if not reaches or not callable(getattr(module, "make", None)):
             raise ConnectorConflict(
