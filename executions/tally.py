@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from executions.connectors.base import ErrorCode
 from executions.states import StepStatus
@@ -65,6 +67,16 @@ class Tally:
 
     def as_json(self) -> dict[str, int]:
         return {name: getattr(self, name) for name in self.__slots__}
+
+
+def wave_of(sizes: Sequence[int] | None, position: int) -> int | None:
+    """The number of the wave, from 1, of a target with this position, from 1; None when all targets go as one.
+
+    `sizes`: how many targets each wave of the step has.
+    """
+    if not sizes or len(sizes) < 2:
+        return None
+    return min(bisect_left(list(accumulate(sizes)), position) + 1, len(sizes))
 
 
 def word_of(status: str, error_code: str) -> str:

@@ -133,6 +133,14 @@ class RetryBody(BaseModel):
 
     reason: Reason = ""
     from_start: bool = False
+    hosts: list[Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_storable)]] = Field(
+        default_factory=list,
+        max_length=1000,
+        description="Names of the only hosts to try again; empty: all.",
+    )
+    only: Literal["unreachable", "failed"] | None = Field(
+        None, description="Only hosts that could not be reached, or only those that were and failed all the same."
+    )
 
 
 class ResolveBody(BaseModel):

@@ -77,6 +77,9 @@ CODES: dict[str, Code] = {
     "approval_expired": Code(409, "The time to decide has run out", "Submit the plan again."),
     "nothing_to_retry": Code(409, "Every step succeeded", "Retry with `from_start`, or submit the plan again."),
     "output_not_repeated": Code(409, "It takes the output of a step that is done", "Retry with `from_start`."),
+    "step_left_out": Code(
+        409, "A step would run without one that it waits for", "Choose hosts of both steps, or retry all that is left."
+    ),
     "not_waiting": Code(
         409, "It does not wait for a person", "Read it again: somebody decided, or its outcome is known."
     ),

@@ -128,17 +128,35 @@ class RetryView(ApiView):
         scope=Scope.SUBMIT,
         tag="decisions",
         description="The new execution names the old one as its `parent`. It begins with the steps that did not "
-        "succeed, on the targets where they did not, or with `from_start` with everything.",
+        "succeed, on the targets where they did not, or with `from_start` with everything. `hosts` and `only` choose "
+        "some of those hosts.",
         takes=RetryBody,
         gives=AcceptedExecution,
         status=202,
-        refuses=("not_found", "forbidden", "not_final", "nothing_to_retry", "invalid_plan", "draining"),
+        refuses=(
+            "not_found",
+            "forbidden",
+            "not_final",
+            "nothing_to_retry",
+            "output_not_repeated",
+            "step_left_out",
+            "invalid_input",
+            "invalid_plan",
+            "draining",
+        ),
         example={"reason": "The disk was full", "from_start": False},
         answer=EXAMPLE_ACCEPTED,
     )
     def post(self, request: Request, execution_id: int) -> HttpResponse:
         body = RetryBody.model_validate(read_body(request))
-        accepted = services.retry(execution_id, by=caller(request), reason=body.reason, from_start=body.from_start)
+        accepted = services.retry(
+            execution_id,
+            by=caller(request),
+            reason=body.reason,
+            from_start=body.from_start,
+            hosts=body.hosts,
+            only=body.only or "",
+        )
         headers = {"Location": links(accepted.execution_id)["self"]}
         return answer({**accepted_as_json(accepted), "parent": execution_id}, 202, headers)
 

@@ -11,6 +11,7 @@ from executions.api.codes import CODES
 from executions.approval_asks import asks_of
 from executions.models import Approval, Execution, Step, StepTarget
 from executions.states import FINAL_EXECUTION, FINAL_STEP, ExecutionStatus, StepStatus
+from executions.tally import Tally, is_unreachable, wave_of
 from executions.waiting import waiting_sentence
 
 SHOWN_OUTPUT = 64 * 1024  # bytes of each stream of a target: the end of it; the rest is at .../output/
@@ -177,13 +178,28 @@ def steps_of(execution: Execution) -> list[dict[str, Any]]:
             "error": step.error or None,
             "started_at": step.started_at,
             "finished_at": step.finished_at,
-            "targets": [_target(row, output) for row in targets.get(step.pk, ())],
+            "counts": Tally.of((row.status, row.error_code) for row in targets.get(step.pk, ())).as_json(),
+            "waves": _waves(step, targets.get(step.pk, [])),
+            "targets": [_target(row, step, output) for row in targets.get(step.pk, ())],
         }
         for step in Step.objects.filter(execution_id=execution.pk).order_by("position")
     ]
 
 
-def _target(row: StepTarget, output: dict[tuple[int, str], str] | None) -> dict[str, Any]:
+def _waves(step: Step, rows: list[StepTarget]) -> list[dict[str, Any]] | None:
+    """The waves of a step with what became of their targets; None when all go as one."""
+    if not step.waves or len(step.waves) < 2:
+        return None
+    by_wave: dict[int | None, list[tuple[str, str]]] = {}
+    for row in rows:
+        by_wave.setdefault(wave_of(step.waves, row.position), []).append((row.status, row.error_code))
+    return [
+        {"wave": number, "counts": Tally.of(by_wave.get(number, ())).as_json()}
+        for number in range(1, len(step.waves) + 1)
+    ]
+
+
+def _target(row: StepTarget, step: Step, output: dict[tuple[int, str], str] | None) -> dict[str, Any]:
     """One target with the end of its output; `output` is None when retention has removed it."""
     shown = output or {}
     stdout, stderr = shown.get((row.pk, "stdout"), ""), shown.get((row.pk, "stderr"), "")
@@ -192,7 +208,9 @@ def _target(row: StepTarget, output: dict[tuple[int, str], str] | None) -> dict[
         "target": row.name or None,
         "step_target": row.pk,
         "asset": row.asset_id,
+        "wave": wave_of(step.waves, row.position),
         "status": row.status,
+        "unreachable": is_unreachable(row.status, row.error_code),
         "attempt": row.attempt,
         "exit_code": row.exit_code,
         "error_code": row.error_code or None,

@@ -118,7 +118,9 @@ class TargetState(Shape):
     target: str | None
     step_target: int
     asset: int | None
+    wave: int | None
     status: StepStatus
+    unreachable: bool
     attempt: int
     exit_code: int | None
     error_code: str | None
@@ -135,8 +137,30 @@ class TargetState(Shape):
     finished_at: datetime | None
 
 
+class TargetCounts(Shape):
+    """How targets stand, each counted once: `failed` were reached, `unreachable` could not be talked to at all."""
+
+    total: int
+    ok: int
+    failed: int
+    unreachable: int
+    timed_out: int
+    unknown: int
+    skipped: int
+    cancelled: int
+    running: int
+    pending: int
+
+
+class WaveState(Shape):
+    """One wave of a step, numbered from 1."""
+
+    wave: int
+    counts: TargetCounts
+
+
 class StepState(Shape):
-    """A step: `id` is the plan's own, `step` the number of its row."""
+    """A step: `id` is the plan's own, `step` the number of its row. `waves` is null when all its targets go as one."""
 
     id: str
     step: int
@@ -149,6 +173,8 @@ class StepState(Shape):
     error: str | None
     started_at: datetime | None
     finished_at: datetime | None
+    counts: TargetCounts
+    waves: list[WaveState] | None
     targets: list[TargetState]
 
 

@@ -106,6 +106,7 @@ def retry(request: HttpRequest, execution_id: int) -> HttpResponse:
             by=signed_in(request),
             reason=request.POST.get("reason", "").strip(),
             from_start=request.POST.get("from_start") == "1",
+            only=request.POST.get("only", ""),
         )
         return f"This is the retry of #{execution_id}.", accepted.execution_id
 

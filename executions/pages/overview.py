@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 
-from django.db.models import Count, F, Max
+from django.db.models import Count, F, Max, Q
 from django.utils import timezone
 
 from executions.approval_asks import Ask, asks_of
@@ -16,6 +16,7 @@ from executions.models import Approval, Event, Execution, PendingApproval, Step,
 from executions.pages.durations import between, span
 from executions.pages.looks import PROBLEMS, STEP_ORDER
 from executions.states import FINAL_STEP, ExecutionStatus, StepStatus
+from executions.tally import UNREACHABLE, is_unreachable, wave_of
 from executions.waiting import waiting_sentence
 from queueing.models import DeadLetter
 from safety import rbac
@@ -25,6 +26,8 @@ from safety.models import AuditRecord, User
 E = ExecutionStatus
 S = StepStatus
 MOST_AUDITED = 500
+IS_UNREACHABLE = Q(status=S.FAILED, error_code__in=sorted(UNREACHABLE))
+UNREACHABLE_ROWS = Count("pk", filter=IS_UNREACHABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,13 @@ class StepView:
     counts: Counter[str]
     attempts: int
     fault: str
+    unreachable: int = 0
+    reached: int = 0  # the last position of a target that has begun
+
+    @property
+    def wave(self) -> int | None:
+        """The wave that it has come to; None when all of its targets go as one, or none has begun."""
+        return wave_of(self.step.waves, self.reached) if self.reached else None
 
     @property
     def total(self) -> int:
@@ -50,7 +60,7 @@ class StepView:
 
     @property
     def failed(self) -> int:
-        return sum(self.counts[status] for status in PROBLEMS)
+        return sum(self.counts[status] for status in PROBLEMS) - self.unreachable
 
     @property
     def rank(self) -> int:
@@ -99,18 +109,30 @@ class Overview:
     def steps(self) -> list[StepView]:
         counts: dict[int, Counter[str]] = defaultdict(Counter)
         attempts: dict[int, int] = defaultdict(int)
+        away: Counter[int] = Counter()
+        reached: dict[int, int] = defaultdict(int)
         rows = (
             StepTarget.objects.filter(execution=self.execution)
             .order_by()
             .values("step_id", "status")
-            .annotate(count=Count("pk"), attempts=Max("attempt"))
+            .annotate(count=Count("pk"), attempts=Max("attempt"), away=UNREACHABLE_ROWS, reached=Max("position"))
         )
         for row in rows:
             counts[row["step_id"]][row["status"]] = row["count"]
             attempts[row["step_id"]] = max(attempts[row["step_id"]], row["attempts"])
+            away[row["step_id"]] += row["away"]
+            if row["status"] not in (S.PENDING, S.SKIPPED):
+                reached[row["step_id"]] = max(reached[row["step_id"]], row["reached"])
         faults = self._faults if any(status in PROBLEMS for c in counts.values() for status in c) else {}
         return [
-            StepView(step, counts[step.pk], attempts[step.pk], step.error or faults.get(step.pk, ""))
+            StepView(
+                step,
+                counts[step.pk],
+                attempts[step.pk],
+                step.error or faults.get(step.pk, ""),
+                away[step.pk],
+                reached[step.pk],
+            )
             for step in Step.objects.filter(execution=self.execution).order_by("position")
         ]
 
@@ -157,6 +179,10 @@ class Overview:
         return sum(self.counts[status] for status in PROBLEMS)
 
     @property
+    def unreachable(self) -> int:
+        return sum(view.unreachable for view in self.steps)
+
+    @property
     def parts(self) -> list[tuple[str, int, int]]:
         """(status, from, width) in thousandths: the progress bar."""
         parts, at = [], 0
@@ -200,6 +226,9 @@ class Overview:
             return "Between two steps."
         view = running[0]
         where = f" on {view.counts[S.RUNNING]:,} of {view.total:,} hosts" if view.total > 1 else ""
+        if view.wave:
+            where += f", wave {view.wave} of {len(view.step.waves or ())}"
+            where += "" if view.counts[S.RUNNING] else ", waiting before the next"
         more = f", and {_many(len(running) - 1, 'other step')}" if len(running) > 1 else ""
         return f"Step {view.step.position} of {len(self.rail)}, {view.step.key}{where}{more}."
 
@@ -259,6 +288,17 @@ class Overview:
         if self.execution.status == E.SUCCEEDED:
             return Action("Nothing failed.")
         return Action()
+
+    @cached_property
+    def retry_hosts(self) -> dict[str, int]:
+        """How many hosts a retry would run on: `all` that are left, those that were `unreachable`, that `failed`."""
+        rows = StepTarget.objects.filter(execution=self.execution, step__kind="step").exclude(asset=None)
+        fault = Q(status__in=(S.FAILED, S.TIMED_OUT))
+        return rows.exclude(status=S.SUCCEEDED).aggregate(
+            all=Count("asset_id", distinct=True),
+            unreachable=Count("asset_id", distinct=True, filter=IS_UNREACHABLE),
+            failed=Count("asset_id", distinct=True, filter=fault & ~IS_UNREACHABLE),
+        )
 
     @property
     def waits_for_approval(self) -> bool:
@@ -392,22 +432,36 @@ class Overview:
 def hosts_table(execution: Execution) -> dict[str, object]:
     """Return the matrix of hosts and steps, as small as it gets: 1,000 hosts x 10 steps are 10,000 cells.
 
-    {"steps": [[id, key, kind]], "hosts": [[name, [cell per step or null]]]} with cell = [target id, status, exit code,
-    attempt, seconds].
+    {"steps": [[id, key, kind, how many waves]], "hosts": [[name, [cell per step or null]]]} with cell = [target id,
+    status, exit code, attempt, seconds, wave or 0, 1 if unreachable].
     """
-    steps = list(Step.objects.filter(execution=execution).order_by("position").values_list("pk", "key", "kind"))
-    column = {pk: number for number, (pk, _, _) in enumerate(steps)}
+    found = Step.objects.filter(execution=execution).order_by("position").values_list("pk", "key", "kind", "waves")
+    sizes = {pk: waves for pk, _, _, waves in found}
+    steps = [(pk, key, kind, len(waves or ())) for pk, key, kind, waves in found]
+    column = {pk: number for number, pk in enumerate(sizes)}
     hosts: dict[str, list[object]] = {}
-    rows: Iterable[tuple[int, int, str, str, int | None, int, datetime | None, datetime | None]] = (
+    rows: Iterable[tuple[int, int, int, str, str, str, int | None, int, datetime | None, datetime | None]] = (
         StepTarget.objects.filter(execution=execution)
         .order_by(F("step__position"), "position")
-        .values_list("pk", "step_id", "name", "status", "exit_code", "attempt", "started_at", "finished_at")
+        .values_list(
+            "pk",
+            "step_id",
+            "position",
+            "name",
+            "status",
+            "error_code",
+            "exit_code",
+            "attempt",
+            "started_at",
+            "finished_at",
+        )
     )
-    for pk, step_id, name, status, exit_code, attempt, began, ended in rows:
+    for pk, step_id, position, name, status, code, exit_code, attempt, began, ended in rows:
         took = between(began, ended)
         seconds = round(took.total_seconds(), 3) if took is not None else None
         cells = hosts.setdefault(name, [None] * len(steps))
-        cells[column[step_id]] = [pk, status, exit_code, attempt, seconds]
+        wave, away = wave_of(sizes[step_id], position) or 0, int(is_unreachable(status, code))
+        cells[column[step_id]] = [pk, status, exit_code, attempt, seconds, wave, away]
     return {"steps": steps, "hosts": list(hosts.items())}
 
 

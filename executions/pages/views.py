@@ -24,7 +24,7 @@ from safety.models import User
 P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
 
-FRAGMENTS = ("header", "strip", "rail", "waterfall", "audit", "cancel")
+FRAGMENTS = ("header", "strip", "rail", "waterfall", "audit", "cancel", "retry")
 FEED_LIMIT = 5000
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
+from collections.abc import Collection
 from typing import Any
 
 from django.db import transaction
 
 from executions.models import Execution, Step, StepTarget
-from executions.plans.templates import Template, templates_in
 from executions.services.decisions import void_step_approvals
 from executions.services.entries import entries_of
 from executions.services.records import move, remark
 from executions.services.refusals import Refused, audited, forbidden, not_found
+from executions.services.remainder import remainder
 from executions.services.submit import Accepted, Submission, submit
 from executions.states import STEP_MOVES, ExecutionStatus, StepStatus
 from queueing import queue
@@ -47,11 +50,20 @@ OUTCOMES = {"succeeded": S.SUCCEEDED, "failed": S.FAILED, "run_again": S.PENDING
 
 
 @audited("execution.retry")
-def retry(execution_id: int, *, by: User, reason: str = "", from_start: bool = False) -> Accepted:
+def retry(
+    execution_id: int,
+    *,
+    by: User,
+    reason: str = "",
+    from_start: bool = False,
+    hosts: Collection[str] = (),
+    only: str = "",
+) -> Accepted:
     """Submit a new execution, linked to the old, from its first failed step (or from the start).
 
-    The new plan holds the steps that did not succeed, on the targets where they did not succeed.
-    Raises Refused: not_found, not_final (409), nothing_to_retry (409), and whatever `submit` raises.
+    The new plan holds the steps that did not succeed, on the targets where they did not succeed, or on those of them
+    that `hosts` and `only` choose (remainder.py).
+    Raises Refused: not_found, not_final (409), whatever `remainder` raises, and whatever `submit` raises.
     """
     old = Execution.objects.visible_to(by).select_related("plan").filter(pk=execution_id).first()
     if old is None:
@@ -63,7 +75,14 @@ def retry(execution_id: int, *, by: User, reason: str = "", from_start: bool = F
             "Wait for its end, or cancel it first.",
             status=409,
         )
-    document = copy.deepcopy(old.plan.document) if from_start else _remainder(old)
+    if from_start and (hosts or only):
+        raise Refused(
+            "invalid_input",
+            "From the start it runs on all of its hosts.",
+            "Leave out from_start to retry some hosts, or hosts and only to begin from the start.",
+            status=422,
+        )
+    document = copy.deepcopy(old.plan.document) if from_start else remainder(old, hosts=hosts, only=only)
     return submit(
         Submission(
             document=resubmittable(document),
@@ -73,49 +92,18 @@ def retry(execution_id: int, *, by: User, reason: str = "", from_start: bool = F
             trace_id=old.trace_id,
             parent_id=old.pk,
             # A double click is one retry; after one that failed, another may be asked for.
-            idempotency_key=None if from_start else f"retry of execution {old.pk}",
+            idempotency_key=None if from_start else _key_of(old, hosts, only),
         ),
         by=by,
     )
 
 
-def _remainder(old: Execution) -> dict[str, Any]:
-    document: dict[str, Any] = copy.deepcopy(old.plan.document)
-    done: set[str] = set()
-    left = []
-    for step in old.steps.prefetch_related("targets").filter(kind="step"):
-        planned = document["steps"][step.position - 1]
-        if step.status == S.SUCCEEDED:
-            done.add(step.key)
-            continue
-        if planned["targets"]:
-            open_targets = {t.asset_id for t in step.targets.all() if t.status != S.SUCCEEDED}
-            planned["targets"] = [t for t in planned["targets"] if t["asset_id"] in open_targets]
-        left.append(planned)
-    if not left:
-        raise Refused(
-            "nothing_to_retry",
-            f"Every step of execution {old.pk} succeeded.",
-            "Retry it from the start, or submit the plan again.",
-            status=409,
-        )
-    for step in left:
-        _refuse_lost_output(step, done)
-        step["depends_on"] = [key for key in step["depends_on"] if key not in done]
-    document["steps"] = left
-    return document
-
-
-def _refuse_lost_output(step: dict[str, Any], done: set[str]) -> None:
-    """Refuse to go on with a step that takes the output of one that is not run again."""
-    for _, template in templates_in(step["inputs"]):
-        if isinstance(template, Template) and template.kind == "output" and template.step_id in done:
-            raise Refused(
-                "output_not_repeated",
-                f"Step '{step['id']}' takes the output of '{template.step_id}', which succeeded and is not run again.",
-                "Retry the execution from the start.",
-                status=409,
-            )
+def _key_of(old: Execution, hosts: Collection[str], only: str) -> str:
+    """Another choice of hosts is another retry; the same one asked for twice is one."""
+    key = f"retry of execution {old.pk}"
+    if not hosts and not only:
+        return key
+    return f"{key}: {hashlib.sha256(json.dumps([only, sorted(set(hosts))]).encode()).hexdigest()}"
 
 
 def resubmittable(document: dict[str, Any]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ const hosts = new Hosts({ id, looks, icons, onCell: (target, label) => only({ id
 
 const refresher = new Refresher({
   address: () => {
-    const names = ["header", "strip", "rail", "cancel"];
+    const names = ["header", "strip", "rail", "cancel", "retry"];
     if (tab === "waterfall" || tab === "audit") names.push(tab);
     return `/executions/${id}/fragments/?names=${names}`;
   },

@@ -52,6 +52,7 @@ export class Hosts {
       if (answer.ok) {
         const table = await answer.json();
         this.steps = table.steps;
+        this.offerWaves();
         this.hosts = table.hosts.map(([name, cells]) => ({ name, cells, rank: Math.min(...cells.map((cell) => (cell ? RANK[cell[1]] : 9))) }));
         this.headings();
         this.arrange();
@@ -72,6 +73,18 @@ export class Hosts {
     }));
   }
 
+  /** A choice for each wave of each step that has some. */
+  offerWaves() {
+    if (this.which.querySelector("optgroup")) return;
+    this.steps.forEach(([, key, , waves], column) => {
+      if (waves < 2) return;
+      const group = make("optgroup");
+      group.label = `waves of ${key}`;
+      for (let wave = 1; wave <= waves; wave += 1) group.append(new Option(`wave ${wave} of ${waves}`, `wave ${column} ${wave}`));
+      this.which.append(group);
+    });
+  }
+
   arrange() {
     const words = this.find.value.trim().toLowerCase();
     const which = this.which.value;
@@ -79,6 +92,8 @@ export class Hosts {
       (host) =>
         host.name.toLowerCase().includes(words) &&
         (which !== "problems" || host.cells.some((cell) => cell && BAD.has(cell[1]))) &&
+        (which !== "away" || host.cells.some((cell) => cell && cell[6])) &&
+        (!which.startsWith("wave ") || host.cells[Number(which.split(" ")[1])]?.[5] === Number(which.split(" ")[2])) &&
         (which !== "running" || host.cells.some((cell) => cell && cell[1] === "running")),
     );
     const names = new Intl.Collator("en", { numeric: true });
@@ -114,14 +129,14 @@ export class Hosts {
         row.append(make("span"));
         return;
       }
-      const [target, status, code, attempt, seconds] = cell;
-      const look = this.looks[status];
+      const [target, status, code, attempt, seconds, wave, away] = cell;
+      const look = away ? { ...this.looks[status], word: "Unreachable" } : this.looks[status];
       const element = make("button", "cell");
-      const facts = [code !== null && code !== 0 ? `exit ${code}` : seconds !== null ? span(seconds) : "", attempt > 1 ? `×${attempt}` : ""].filter(Boolean);
+      const facts = [away ? look.word : code !== null && code !== 0 ? `exit ${code}` : seconds !== null ? span(seconds) : "", attempt > 1 ? `×${attempt}` : ""].filter(Boolean);
       Object.assign(element.dataset, { status, target, label: [name, this.steps[column][1]].filter(Boolean).join(" · ") });
       element.type = "button";
-      element.title = `${name} · ${this.steps[column][1]}: ${look.word}${code !== null ? `, exit code ${code}` : ""}${attempt > 1 ? `, attempt ${attempt}` : ""}`;
-      element.append(icon(this.icons, look.icon), make("span", "", facts.join(" ") || look.word));
+      element.title = `${name} · ${this.steps[column][1]}: ${look.word}${code !== null ? `, exit code ${code}` : ""}${attempt > 1 ? `, attempt ${attempt}` : ""}${wave ? `, wave ${wave} of ${this.steps[column][3]}` : ""}`;
+      element.append(icon(this.icons, look.icon), make("span", "", `${facts.join(" ") || look.word}${wave ? ` · w${wave}` : ""}`));
       row.append(element);
     });
     return row;

@@ -4,6 +4,11 @@
 const SHOWN = /^(step|target|execution|approval)\./;
 const BAD = new Set(["failed", "timed_out", "unknown"]);
 
+/** As which status a line about a wave is shown. */
+function ofWave(verb, { passed }) {
+  return verb === "wave_started" ? "running" : passed === false ? "failed" : "succeeded";
+}
+
 export class Lines {
   constructor() {
     this.all = []; // {seq, at, text, source, stream | event, status}
@@ -53,7 +58,7 @@ export class Lines {
   event(item) {
     const { step, target, step_target: id, exit_code: code, error, to } = item.data;
     const [family, verb] = item.kind.split(".");
-    const status = verb === "submitted" || verb === "claimed" ? "queued" : to || verb;
+    const status = verb.startsWith("wave_") ? ofWave(verb, item.data) : verb === "submitted" || verb === "claimed" ? "queued" : to || verb;
     const subject = family === "step" || family === "target" ? [target, step].filter(Boolean).join(" · ") : family;
     const why = [code !== undefined && code !== null ? `exit code ${code}` : "", error || "", item.reason || ""].filter(Boolean).join(" · ");
     if (BAD.has(verb) && family !== "execution") this.failures.push(this.all.length);

@@ -54,7 +54,7 @@ def test_lines_appear_as_they_are_printed_until_everything_is_shown(open_page: O
     expect(page.locator("[data-live]")).to_have_attribute("data-live", "ended")
     expect(page.locator(".sentence .chip")).to_have_attribute("data-status", "failed")
     expect(page.locator(".sentence")).to_contain_text("exit code 1")
-    expect(page.locator("button", has_text="Retry failed")).to_be_enabled()
+    expect(page.locator("button", has_text="Retry 1 host")).to_be_enabled()
 
 
 def test_twenty_pages_show_each_line_once_and_in_order_across_the_death_of_the_web_process(

@@ -129,7 +129,7 @@ def test_the_page_costs_the_same_number_of_queries_however_many_hosts_there_are(
         with django_assert_max_num_queries(10):
             browser.get(f"/executions/{execution.pk}/")
         with django_assert_max_num_queries(6):
-            browser.get(f"/executions/{execution.pk}/fragments/?names=header,strip,rail,cancel")
+            browser.get(f"/executions/{execution.pk}/fragments/?names=header,strip,rail,cancel,retry")
         with django_assert_max_num_queries(5):
             browser.get(f"/executions/{execution.pk}/hosts/")
 
@@ -226,6 +226,38 @@ def test_the_hosts_table_has_a_cell_for_each_host_and_step(browser: Client, alic
     assert list(rows) == ["a", "b"]
     assert rows["b"][0][:3] == [target.pk, "failed", 3]
     assert rows["b"][1][1] == "pending"
+    assert [row[0][5:] for row in rows.values()] == [[0, 0], [0, 0]], "no waves, and nobody was away"
+
+
+def test_a_step_in_waves_says_which_host_is_in_which_and_who_was_away(browser: Client, alice: User) -> None:
+    execution = make_execution(alice, hosts=["a", "b", "c", "d"], status="failed")
+    Step.objects.filter(execution=execution, key="check").update(waves=[1, 2, 1])
+    rows = StepTarget.objects.filter(execution=execution, step__key="check")
+    rows.filter(name="a").update(status="succeeded", attempt=1)
+    rows.filter(name="b").update(status="failed", error_code="connection_refused", error="Nobody listens.", attempt=1)
+    rows.filter(name="c").update(status="failed", error_code="exit_code", exit_code=2, attempt=1)
+    rows.filter(name="d").update(status="skipped")
+    Step.objects.filter(execution=execution, key="check").update(status="failed")
+    table = browser.get(f"/executions/{execution.pk}/hosts/").json()
+    assert [step[3] for step in table["steps"]] == [3, 0]
+    assert {name: cells[0][5:] for name, cells in table["hosts"]} == {
+        "a": [1, 0],
+        "b": [2, 1],
+        "c": [2, 0],
+        "d": [3, 0],
+    }
+    page = text_of(browser, f"/executions/{execution.pk}/")
+    for words in ("1 failed", "1 unreachable", "wave 2 of 3", "Retry 4 hosts", "on the 1 that could not be reached"):
+        assert words in page, words
+    state = browser.get(f"/api/v1/executions/{execution.pk}/").json()
+    step = state["steps"][0]
+    none = dict.fromkeys(("timed_out", "unknown", "cancelled", "running", "pending"), 0)
+    assert step["counts"] == none | {"total": 4, "ok": 1, "failed": 1, "unreachable": 1, "skipped": 1}
+    assert [(wave["wave"], wave["counts"]["total"]) for wave in step["waves"]] == [(1, 1), (2, 2), (3, 1)]
+    assert step["waves"][1]["counts"] == none | {"total": 2, "ok": 0, "failed": 1, "unreachable": 1, "skipped": 0}
+    told = {target["target"]: (target["wave"], target["unreachable"]) for target in step["targets"]}
+    assert told == {"a": (1, False), "b": (2, True), "c": (2, False), "d": (3, False)}
+    assert state["steps"][1]["waves"] is None
 
 
 def test_the_feed_page_says_when_everything_was_read(browser: Client, alice: User) -> None:

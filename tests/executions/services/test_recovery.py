@@ -89,6 +89,72 @@ def test_a_retry_runs_only_on_the_targets_that_failed(alice: User) -> None:
     assert list(StepTarget.objects.filter(execution_id=new).values_list("name", flat=True)) == ["m1", "m3"]
 
 
+def mixed(alice: User, *steps: dict[str, Any], status: str = "failed") -> int:
+    """An ended execution of steps a and b on m1 to m5: a succeeded on m1, failed on m2, could not reach m3, ran out of
+    time on m4 and left m5 alone; b did not begin."""
+    for number in range(1, 6):
+        make_asset(f"m{number}", "development")
+    old = ended(ask(alice, *steps).execution_id, status, a=status, b="skipped")
+    for name, came_to, code in (
+        ("m1", "succeeded", ""), ("m2", "failed", "exit_code"), ("m3", "failed", "unreachable"),
+        ("m4", "timed_out", "timed_out"), ("m5", "skipped", ""),
+    ):  # fmt: skip
+        StepTarget.objects.filter(execution_id=old, step__key="a", name=name).update(status=came_to, error_code=code)
+    return old
+
+
+MACHINES = ("m1", "m2", "m3", "m4", "m5")
+
+
+def hosts_of(execution_id: int) -> dict[str, str]:
+    found: dict[str, list[str]] = {}
+    for key, name in (
+        StepTarget.objects.filter(execution_id=execution_id).order_by("id").values_list("step__key", "name")
+    ):
+        found.setdefault(key, []).append(name)
+    return {key: " ".join(names) for key, names in found.items()}
+
+
+def test_a_retry_can_be_of_the_unreachable_of_the_failed_or_of_named_hosts(alice: User) -> None:
+    old = mixed(alice, change("x", *MACHINES), change("y", *MACHINES, key="b", depends_on=["a"]))
+    assert hosts_of(retry(old, by=alice).execution_id) == {"a": "m2 m3 m4 m5", "b": "m1 m2 m3 m4 m5"}
+    away = retry(old, by=alice, only="unreachable").execution_id
+    assert hosts_of(away) == {"a": "m3", "b": "m3"}
+    assert hosts_of(retry(old, by=alice, only="failed").execution_id) == {"a": "m2 m4", "b": "m2 m4"}
+    named = retry(old, by=alice, hosts=["m5", "m2"]).execution_id
+    assert hosts_of(named) == {"a": "m2 m5", "b": "m2 m5"}
+    assert hosts_of(retry(old, by=alice, hosts=["m4", "m3"], only="failed").execution_id) == {"a": "m4", "b": "m4"}
+    again = retry(old, by=alice, hosts=["m2", "m5"])
+    assert (again.execution_id, again.replay) == (named, True), "the same hosts in another order are the same request"
+    assert Execution.objects.filter(parent_id=old).count() == 5
+
+
+def test_a_retry_on_chosen_hosts_says_why_it_cannot_be(alice: User) -> None:
+    takes = change("{{ steps.a.stdout }}", *MACHINES, key="b", depends_on=["a"])
+    old = mixed(alice, change("x", *MACHINES), takes)
+    assert refusal(retry, old, by=alice) == "output_not_repeated", "m1's output is not printed again"
+    assert hosts_of(retry(old, by=alice, hosts=["m2"]).execution_id) == {"a": "m2", "b": "m2"}
+    assert refusal(retry, old, by=alice, hosts=["m2", "nobody"]) == "invalid_input"
+    assert refusal(retry, old, by=alice, only="some") == "invalid_input"
+    assert refusal(retry, old, by=alice, only="failed", from_start=True) == "invalid_input"
+    assert refusal(retry, old, by=alice, hosts=["m2"], only="unreachable") == "nothing_to_retry"
+
+
+def test_a_retry_on_chosen_hosts_never_runs_a_step_without_the_one_that_it_waits_for(alice: User) -> None:
+    """b would run on m5 without a, which has failed, and is on other machines."""
+    steps = [change("x", "m1", "m2"), change("y", "m5", key="b", depends_on=["a"])]
+    assert refusal(retry, mixed(alice, *steps), by=alice, hosts=["m5"]) == "step_left_out"
+
+
+def test_a_retry_of_a_partial_success_takes_the_targets_that_failed(alice: User) -> None:
+    steps = [change("x", *MACHINES, fan_out={"max_failures": 4, "waves": [1, "rest"]}), change("y", "m1", key="b")]
+    old = mixed(alice, *steps, status="succeeded")
+    ended(old, "partial", b="succeeded")
+    new = retry(old, by=alice).execution_id
+    assert hosts_of(new) == {"a": "m2 m3 m4 m5"}
+    assert Step.objects.get(execution_id=new).waves == [1, 3]
+
+
 def test_a_retry_needs_an_end_something_to_do_and_the_right_to_see_it(alice: User) -> None:
     running = ask_new(alice)
     assert refusal(retry, running, by=alice) == "not_final"
