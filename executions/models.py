@@ -20,6 +20,8 @@ from executions.approval_models import PendingApproval as PendingApproval
 from executions.asset_source_models import AssetSource as AssetSource
 from executions.connections import Connection as Connection
 from executions.connections import connection_choices
+from executions.service_models import ServiceStanding as ServiceStanding
+from executions.service_models import ServiceTraffic as ServiceTraffic
 from executions.states import FINAL_EXECUTION, ExecutionStatus, StepStatus
 from safety import rbac
 from safety.models import ActionClass, SlaClass, Tenant, User

@@ -8,12 +8,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
+from itertools import accumulate
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from executions.clients.reporting import BELIEVED_SECONDS, report
+from executions.clients.traffic import BOUNDS
 from executions.states import ExecutionStatus
 from monitoring.health import database_answers
 from queueing.control import lines, queue_figures
@@ -48,6 +51,13 @@ SELECT "end", count(*) FROM queueing_attempt
  WHERE id > (SELECT coalesce(max(id), 0) - %s FROM queueing_attempt)
    AND ended_at > statement_timestamp() - interval '1 hour' GROUP BY "end"
 """
+SERVICE_TRAFFIC = """
+SELECT service, outcome, requests, retried, seconds, buckets FROM executions_servicetraffic ORDER BY service, outcome
+"""
+SERVICE_BREAKERS = """
+SELECT service, state, count(*) FROM executions_servicestanding
+ WHERE reported_at > statement_timestamp() - make_interval(secs => %s) GROUP BY service, state ORDER BY service, state
+"""
 SUSPECTS = "SELECT 'suspects', count(*) FROM queueing_queueentry WHERE losses > 0 AND state = 'ready'"
 
 # The first column is a label, the others are numbers.
@@ -71,6 +81,7 @@ class DatabaseFigures(Collector):
             "lines": _lines,
             "workers": _workers,
             "attempts": _attempts,
+            "services": _services,
         }
         answers = database_answers()  # or else each group would wait in vain for a connection
         for name, read in groups.items():
@@ -160,6 +171,35 @@ def _attempts() -> list[Metric]:
         ),
         _gauge("opsconductor_queue_suspects", "Entries that a worker died of, and that wait to be run apart", suspects),
     ]
+
+
+def _services() -> list[Metric]:
+    """What was asked of the asset and the automation service, and how the processes' breakers for them stand."""
+    requests = CounterMetricFamily(
+        "opsconductor_service_requests", "Requests to a service, tries counted each", labels=["service", "outcome"]
+    )
+    retries = CounterMetricFamily(
+        "opsconductor_service_retries", "Requests that were followed by another try", labels=["service", "outcome"]
+    )
+    durations = HistogramMetricFamily(
+        "opsconductor_service_request_seconds", "How long requests took", labels=["service", "outcome"]
+    )
+    breakers = GaugeMetricFamily(
+        "opsconductor_service_breakers", "Processes by the state of their breaker", labels=["service", "state"]
+    )
+    report(at_once=True)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL statement_timeout = {MOST_MILLISECONDS}")
+        cursor.execute(SERVICE_TRAFFIC)
+        for service, outcome, count, retried, total, buckets in cursor.fetchall():
+            requests.add_metric([service, outcome], count)
+            retries.add_metric([service, outcome], retried)
+            bounds = [*map(str, BOUNDS), "+Inf"]
+            durations.add_metric([service, outcome], list(zip(bounds, accumulate(buckets), strict=True)), total)
+        cursor.execute(SERVICE_BREAKERS, [BELIEVED_SECONDS])
+        for service, state, count in cursor.fetchall():
+            breakers.add_metric([service, state], count)
+    return [requests, retries, durations, breakers]
 
 
 def _dead_letters() -> list[Metric]:

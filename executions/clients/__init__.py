@@ -44,7 +44,11 @@ __all__ = [
 @cache
 def asset_service() -> AssetService | None:
     """Return the client of the asset service, None without one."""
-    return AssetService(settings.ASSET_SERVICE) if settings.ASSET_SERVICE is not None else None
+    if settings.ASSET_SERVICE is None:
+        return None
+    service = AssetService(settings.ASSET_SERVICE)
+    service.client.put_in_use()
+    return service
 
 
 def is_asset_service_of(tenant_id: int) -> bool:

@@ -80,6 +80,11 @@ class Breaker:
             self._reason = reason
             self._open(min(self._open_seconds * 2, LONGEST_OPEN_SECONDS))
 
+    def is_due(self) -> bool:
+        """Whether it has been open for long enough that somebody should probe."""
+        with self._lock:
+            return self._state == "open" and self._clock() >= self._open_until
+
     def standing(self) -> Standing:
         with self._lock:
             return Standing(self._state, self._failures, self._reason, self._opened)

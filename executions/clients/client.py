@@ -146,6 +146,15 @@ class ServiceClient:
         headers = {"Content-Type": "application/json", "Connection": "close"}
         return self._persist("POST", path, patience, call, data=data, headers=headers, largest=largest)
 
+    def put_in_use(self) -> None:
+        """Have reporting.py tell how this process finds the service."""
+        in_use[self.name] = self
+
+    def ask_if_due(self) -> None:
+        """Probe, if the breaker has been open for long enough. Raises ServiceTrouble."""
+        if self.breaker.is_due():
+            self._pass_breaker(Call())
+
     def close(self) -> None:
         self._session.close()
 
@@ -294,6 +303,10 @@ class ServiceClient:
             return AnswerLost(self.name, f"The {self.name} service {late if is_late else 'broke the connection off'}.")
         why, what = _why_not_reached(error)
         return NotReached(self.name, f"The {self.name} service {what}.", why=why)
+
+
+in_use: dict[str, ServiceClient] = {}
+"""The clients of this process by service; one that nobody has asked for is not there."""
 
 
 def _may_try_again(method: str, trouble: ServiceTrouble) -> bool:

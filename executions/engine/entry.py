@@ -13,6 +13,7 @@ import psycopg
 from django.conf import settings
 from django.db import DatabaseError, DataError, IntegrityError, connection
 
+from executions.clients.reporting import report
 from executions.connectors.registry import capabilities, close_connectors, configure_connectors, worker_warden
 from executions.connectors.warden import WardenLost
 from executions.engine.asking import ask_django
@@ -124,6 +125,7 @@ class Engine:
             "Notices could not be looked for.": self._notices.nudge,
             "Syncs of assets could not be looked for.": self._syncs.nudge,
             "What was seen of assets could not be written.": self._sightings.write,
+            "How the services answer could not be written.": report,
             "The rules of masking could not be refreshed.": masking_rules.refresh,
         }
         for failed, duty in duties.items():

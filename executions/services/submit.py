@@ -12,6 +12,7 @@ import orjson
 from django.conf import settings
 
 from executions.clients import AT_A_DOOR, trace_id
+from executions.clients.reporting import report
 from executions.inventory import TenantInventory
 from executions.models import Asset
 from executions.plans import CompiledPlan, PlanLimits, PlanRefused, compile_plan
@@ -209,6 +210,7 @@ def submit_many(submissions: Sequence[Submission], *, by: User) -> list[Accepted
         except Refused as refused:
             answers[number] = refused
     trace_id.set("")
+    report()  # how the asset service answers, if it was asked
     planning.learn_rights(list(plans.values()))
     planning.secrets.learn(list(plans.values()))
     requests: list[dict[str, Any]] = []

@@ -57,7 +57,7 @@ def test_an_installation_with_beating_workers_is_ready() -> None:
     status, told = ask()
 
     assert status == 200
-    assert checks(told) == dict.fromkeys(("database", "migrations", "queue", "workers", "audit"), "pass")
+    assert checks(told) == dict.fromkeys(("database", "migrations", "queue", "workers", "audit", "services"), "pass")
     assert told["reasons"] == []
 
 

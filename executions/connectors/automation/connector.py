@@ -104,7 +104,9 @@ class AutomationConnector:
 
 
 def make(surroundings: Surroundings) -> AutomationConnector:
-    return AutomationConnector(AutomationService(surroundings.options["automation"]), surroundings)
+    service = AutomationService(surroundings.options["automation"])
+    service.client.put_in_use()
+    return AutomationConnector(service, surroundings)
 
 
 async def _got_turn(turns: asyncio.Semaphore, stop: Stop) -> bool:
