@@ -44,7 +44,7 @@ class Mirrored:
     ids: dict[str, int] = field(default_factory=dict)
 
 
-def mirror(rows: Sequence[ServiceAsset], *, tenant_id: int, dry_run: bool = False) -> Mirrored:
+def mirror(rows: Sequence[ServiceAsset], *, tenant_id: int) -> Mirrored:
     """Bring the assets of `rows` here up to date, making those that are missing; nothing is ever removed.
 
     Two that do this at once: the second waits for the first, by the lock on the tenant that imports take as well, and
@@ -55,7 +55,7 @@ def mirror(rows: Sequence[ServiceAsset], *, tenant_id: int, dry_run: bool = Fals
     batches = [list(latest.values())[start : start + BATCH_ROWS] for start in range(0, len(latest), BATCH_ROWS)]
     for batch in batches:
         if not _is_as_it_should_be(batch, tenant_id, result):
-            _bring_up_to_date(batch, tenant_id, result, dry_run=dry_run)
+            _bring_up_to_date(batch, tenant_id, result)
     return result
 
 
@@ -69,7 +69,7 @@ def _is_as_it_should_be(batch: Sequence[ServiceAsset], tenant_id: int, result: M
     return True
 
 
-def _bring_up_to_date(batch: Sequence[ServiceAsset], tenant_id: int, result: Mirrored, *, dry_run: bool) -> None:
+def _bring_up_to_date(batch: Sequence[ServiceAsset], tenant_id: int, result: Mirrored) -> None:
     with transaction.atomic():
         # Not FOR UPDATE, which would wait for every submit: whatever refers to the tenant holds FOR KEY SHARE on it.
         tenant = Tenant.objects.select_for_update(no_key=True).get(pk=tenant_id)
@@ -108,8 +108,6 @@ def _bring_up_to_date(batch: Sequence[ServiceAsset], tenant_id: int, result: Mir
                     "names": [asset.name for asset in (*made, *changed)[:MOST_NAMED]],
                 },
             )  # fmt: skip
-        if dry_run:
-            transaction.set_rollback(True)
 
 
 def _numbers(count: int) -> list[int]:

@@ -1,6 +1,6 @@
 """The asset service as services.md describes it: against fakes, and against a real one when its address is given.
 
-OPSCONDUCTOR_TEST_ASSET_SERVICE_URL (with SERVICE_TOKEN) names a real one; it is only read.
+OPSCONDUCTOR_TEST_ASSET_SERVICE_URL (with OPSCONDUCTOR_TEST_SERVICE_TOKEN) names a real one; it is only read.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ class TestAnyService:
         if request.param == "real":
             if not REAL_URL:
                 pytest.skip("OPSCONDUCTOR_TEST_ASSET_SERVICE_URL names no asset service")
-            return AssetService(ServiceSettings("asset", REAL_URL, token=os.environ.get("SERVICE_TOKEN", "")))
+            return AssetService(
+                ServiceSettings("asset", REAL_URL, token=os.environ.get("OPSCONDUCTOR_TEST_SERVICE_TOKEN", ""))
+            )
         asset_server.assets = [
             asset(1, "web-1", hostname="web-1.example.org", ip_address="10.0.0.1", service_type="ssh"),
             asset(2, "web-2", hostname="web-2.example.org", tags=["nginx"]),

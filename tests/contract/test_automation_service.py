@@ -1,6 +1,7 @@
 """The automation service as services.md describes it, behind the connector that speaks to it.
 
-OPSCONDUCTOR_TEST_AUTOMATION_SERVICE_URL (with SERVICE_TOKEN) names a real one: it runs `echo` on its own machine.
+OPSCONDUCTOR_TEST_AUTOMATION_SERVICE_URL (with OPSCONDUCTOR_TEST_SERVICE_TOKEN) names a real one, which runs `echo` on its
+own machine.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ async def test_a_command_runs_and_tells_its_end(
     if which == "real":
         if not REAL_URL:
             pytest.skip("OPSCONDUCTOR_TEST_AUTOMATION_SERVICE_URL names no automation service")
-        service = ServiceSettings("automation", REAL_URL, token=os.environ.get("SERVICE_TOKEN", ""))
+        service = ServiceSettings("automation", REAL_URL, token=os.environ.get("OPSCONDUCTOR_TEST_SERVICE_TOKEN", ""))
     automation_server.results = [{"stdout": "hello\n"}]
     connector = make(Surroundings(warden, options={"automation": service}))
     outcome, printed = await run(connector, target=HERE)
