@@ -1,7 +1,7 @@
 """The automation service as services.md describes it, behind the connector that speaks to it.
 
-OPSCONDUCTOR_TEST_AUTOMATION_SERVICE_URL (with OPSCONDUCTOR_TEST_SERVICE_TOKEN) names a real one, which runs `echo` on its
-own machine.
+OPSCONDUCTOR_TEST_AUTOMATION_SERVICE_URL (with OPSCONDUCTOR_TEST_SERVICE_TOKEN) names a real one, which runs `echo`
+on its own machine.
 """
 
 from __future__ import annotations
