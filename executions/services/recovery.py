@@ -61,8 +61,8 @@ def retry(
 ) -> Accepted:
     """Submit a new execution, linked to the old, from its first failed step (or from the start).
 
-    The new plan holds the steps that did not succeed, on the targets where they did not succeed, or on those of them
-    that `hosts` and `only` choose (remainder.py).
+    The new plan holds the steps that did not succeed, or were undone, on the targets where that was so, or on those of
+    them that `hosts` and `only` choose (remainder.py).
     Raises Refused: not_found, not_final (409), whatever `remainder` raises, and whatever `submit` raises.
     """
     old = Execution.objects.visible_to(by).select_related("plan").filter(pk=execution_id).first()

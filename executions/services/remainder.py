@@ -1,4 +1,5 @@
-"""What of an execution's plan is left to do: the steps that did not succeed, on the hosts where they did not."""
+"""What of an execution's plan is left to do: the steps that did not succeed, or were undone, on the hosts where that is
+so."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import copy
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from executions.models import Execution, Step, StepTarget
+from executions.models import ROLLBACK, Execution, Step, StepTarget
 from executions.plans.templates import Template, templates_in
 from executions.services.refusals import Refused
 from executions.states import StepStatus
@@ -19,22 +20,24 @@ MOST_NAMED = 5
 
 
 def remainder(old: Execution, *, hosts: Collection[str] = (), only: str = "") -> dict[str, Any]:
-    """Return the part of an ended execution's compiled plan that is to be done once more.
+    """Return the part of an ended execution's compiled plan that is to be done once more: also what was undone.
 
     hosts, only: no other hosts than these (by name), or than those that were unreachable or failed. A step that has
     succeeded although some of its hosts failed is left to do on those.
     Raises Refused: nothing_to_retry, output_not_repeated, step_left_out (409), invalid_input (422).
     """
     document: dict[str, Any] = copy.deepcopy(old.plan.document)
-    steps = list(old.steps.prefetch_related("targets").filter(kind="step").order_by("position"))
+    rows = list(old.steps.prefetch_related("targets").order_by("position"))
+    steps = [step for step in rows if step.kind != ROLLBACK]
+    undone = _undone(rows)
     wanted = _wanted([target for step in steps for target in step.targets.all()], hosts, only)
     done: set[str] = set()
     left_out: set[str] = set()
     left: list[dict[str, Any]] = []
     for step in steps:
         planned = document["steps"][step.position - 1]
-        open_targets = _open_targets(step, wanted)
-        if step.status == S.SUCCEEDED and not (open_targets and len(planned["targets"]) > 1):
+        open_targets = _open_targets(step, undone.get(step.key, set()), wanted)
+        if _is_done(step, planned, undone):
             done.add(step.key)
         elif planned["targets"] and not open_targets:
             left_out.add(step.key)
@@ -53,13 +56,26 @@ def remainder(old: Execution, *, hosts: Collection[str] = (), only: str = "") ->
     return document
 
 
-def _open_targets(step: Step, wanted: Collection[int | None] | None) -> set[int | None]:
-    """Return the assets on which a step did not succeed, as far as they are wanted."""
-    return {
-        target.asset_id
-        for target in step.targets.all()
-        if target.status != S.SUCCEEDED and (wanted is None or target.asset_id in wanted)
-    }
+def _undone(rows: Sequence[Step]) -> dict[str, set[int | None]]:
+    """Return by step the assets where it was undone, or that was tried: what it did there does not stand any more."""
+    undone: dict[str, set[int | None]] = {}
+    for step in rows:
+        if step.kind == ROLLBACK and (tried := {target.asset_id for target in step.targets.all() if target.attempt}):
+            undone.setdefault(step.key, set()).update(tried)
+    return undone
+
+
+def _is_done(step: Step, planned: Mapping[str, Any], undone: Mapping[str, set[int | None]]) -> bool:
+    """Whether nothing of a step is left to do, on any host."""
+    if step.status != S.SUCCEEDED or step.key in undone:
+        return False
+    return len(planned["targets"]) < 2 or all(target.status == S.SUCCEEDED for target in step.targets.all())
+
+
+def _open_targets(step: Step, undone: Collection[int | None], wanted: Collection[int | None] | None) -> set[int | None]:
+    """Return the assets on which a step did not succeed, or was undone, as far as they are wanted."""
+    left = {target.asset_id for target in step.targets.all() if target.status != S.SUCCEEDED} | set(undone)
+    return left if wanted is None else left & set(wanted)
 
 
 def _wanted(targets: Sequence[StepTarget], hosts: Collection[str], only: str) -> set[int | None] | None:
