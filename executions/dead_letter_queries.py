@@ -12,8 +12,8 @@ from django.db import connection
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Right
 
-from executions.models import Event, Execution, OutputChunk, Step, StepTarget
-from executions.states import StepStatus
+from executions.models import NOT_WELL, ROLLBACK, Event, Execution, OutputChunk, Step, StepTarget
+from executions.states import NOT_UNDONE, StepStatus
 from queueing.models import AssetLock, Attempt, DeadLetter, DeadLetterState, DeadReason, LockState
 from safety import rbac
 from safety.models import User
@@ -184,7 +184,7 @@ def preview(selection: Selection, *, by: User) -> Preview:
     newest = rows.order_by("-pk").values_list("pk", flat=True).first()
     ids = list(rows.order_by("pk").values_list("execution_id", flat=True)[:LOOKED_AT])
     may = Execution.objects.filter(rbac.cancellable_executions(by), pk__in=ids)
-    unknown = Step.objects.filter(execution_id__in=ids, status=StepStatus.UNKNOWN)
+    unknown = Step.objects.unanswered().filter(execution_id__in=ids)
     # From the locks, which are few, to the assets of these executions.
     held = AssetLock.objects.filter(state=LockState.HELD).values("asset_id")
     locked = StepTarget.objects.filter(execution_id__in=ids, asset_id__in=held)
@@ -199,12 +199,18 @@ def preview(selection: Selection, *, by: User) -> Preview:
 
 
 def unknown_steps(execution_id: int) -> list[dict[str, Any]]:
-    """Return the steps that wait for a person's word: [{"step": its id in the plan, "targets": [names]}]."""
-    steps: dict[str, list[str]] = {}
-    targets = StepTarget.objects.filter(execution_id=execution_id, status=StepStatus.UNKNOWN)
-    for key, name in targets.order_by("step__position", "position").values_list("step__key", "name"):
-        steps.setdefault(key, []).append(name)
-    return [{"step": key, "targets": names} for key, names in steps.items()]
+    """Return the steps that wait for a person's word: [{"step": its id in the plan, "kind", "targets": [names]}].
+
+    Of the kind "rollback" is one that was to undo the step, and did not succeed, or nobody knows.
+    """
+    steps: dict[tuple[str, str], list[str]] = {}
+    targets = StepTarget.objects.filter(execution_id=execution_id, step__in=Step.objects.unanswered()).filter(
+        Q(status=StepStatus.UNKNOWN) | (Q(step__kind=ROLLBACK, status__in=NOT_WELL) & ~Q(error_code=NOT_UNDONE))
+    )
+    found = targets.order_by("step__position", "position").values_list("step__key", "step__kind", "name")
+    for key, kind, name in found:
+        steps.setdefault((key, kind), []).append(name)
+    return [{"step": key, "kind": kind, "targets": names} for (key, kind), names in steps.items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +274,7 @@ SELECT x.id, x.title, s.key, s.status, t.names, t.most
   FROM executions_execution x
   LEFT JOIN LATERAL (
        SELECT id, key, status FROM executions_step WHERE execution_id = x.id AND status <> 'succeeded'
-        ORDER BY status NOT IN ('unknown', 'failed', 'timed_out', 'running'), position LIMIT 1) s ON true
+        ORDER BY status NOT IN ('unknown', 'failed', 'timed_out', 'running'), kind = 'step', position LIMIT 1) s ON true
   LEFT JOIN LATERAL (
        SELECT array_agg(name) AS names, max(most) AS most FROM (
            SELECT name, (SELECT max(position) FROM executions_steptarget WHERE step_id = s.id) AS most

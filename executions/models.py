@@ -22,12 +22,16 @@ from executions.connections import Connection as Connection
 from executions.connections import connection_choices
 from executions.service_models import ServiceStanding as ServiceStanding
 from executions.service_models import ServiceTraffic as ServiceTraffic
-from executions.states import FINAL_EXECUTION, ExecutionStatus, StepStatus
+from executions.states import FINAL_EXECUTION, NOT_UNDONE, ExecutionStatus, StepStatus
 from safety import rbac
 from safety.models import ActionClass, SlaClass, Tenant, User
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser
+
+
+ROLLBACK = "rollback"  # the kind of a step that undoes another
+NOT_WELL = (StepStatus.FAILED, StepStatus.TIMED_OUT, StepStatus.CANCELLED)
 
 
 class AssetQuerySet(models.QuerySet["Asset"]):
@@ -242,8 +246,15 @@ class ExecutionPlan(models.Model):
         return f"plan of #{self.execution_id}"
 
 
+class StepQuerySet(models.QuerySet["Step"]):
+    def unanswered(self) -> StepQuerySet:
+        """Those of which a person has to say what became of them (`Step.waits_for_answer`)."""
+        not_undone = Q(kind=ROLLBACK, status__in=NOT_WELL) & ~Q(error_code=NOT_UNDONE)
+        return self.filter(Q(status=StepStatus.UNKNOWN) | not_undone)
+
+
 class Step(models.Model):
-    """One ordered unit of an execution."""
+    """One ordered unit of an execution; or, of the kind rollback, what undoes the step of the same key."""
 
     # No index of their own where a constraint or index of Meta begins with the same column.
     execution = models.ForeignKey(Execution, on_delete=models.CASCADE, related_name="steps", db_index=False)
@@ -262,6 +273,8 @@ class Step(models.Model):
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
 
+    objects = StepQuerySet.as_manager()
+
     class Meta:
         ordering = ("position",)
         constraints = (
@@ -271,6 +284,13 @@ class Step(models.Model):
 
     def __str__(self) -> str:
         return f"{self.key} of #{self.execution_id}"
+
+    @property
+    def waits_for_answer(self) -> bool:
+        """Whether its outcome is unknown, or it was to undo something and did not, which nobody has let stand."""
+        return self.status == StepStatus.UNKNOWN or (
+            self.kind == ROLLBACK and self.status in NOT_WELL and self.error_code != NOT_UNDONE
+        )
 
 
 class StepTarget(models.Model):

@@ -100,6 +100,17 @@ RERUN_MOVES: dict[tuple[str, str], str] = {
 RERUN_STEPS = frozenset({S.RUNNING, S.UNKNOWN, S.FAILED, S.TIMED_OUT})
 
 
+# What a person's word on a rollback that failed does besides: it was undone by hand. The engine makes none of these.
+ANSWER_MOVES: dict[tuple[str, str], str] = {
+    (S.FAILED, S.SUCCEEDED): "succeeded",
+    (S.TIMED_OUT, S.SUCCEEDED): "succeeded",
+    (S.CANCELLED, S.SUCCEEDED): "succeeded",
+}
+
+# The error code of what a person lets stand: its rollback failed, and nobody will undo it.
+NOT_UNDONE = "not_undone"
+
+
 def execution_event(old: str, new: str) -> str:
     """Return the kind of the event of this move. Raises KeyError when the move is not legal."""
     return EXECUTION_MOVES[old, new]

@@ -213,6 +213,7 @@ WORKER_SHIFT = timedelta(seconds=env_int("WORKER_SHIFT_SECONDS", 3600, minimum=1
 SILENT_AFTER = LEASE * 2 / 3  # a worker beats every third of a lease: two beats are missing
 QUEUE_AGEING = timedelta(seconds=30)  # the head start in time that one priority level is worth
 QUEUE_RUNNER = "executions.engine.entry.Engine"  # what queueing's workers run; see queueing/worker.py
+CLEANUP = timedelta(seconds=env_int("CLEANUP_SECONDS", 30, minimum=1, maximum=3600))
 SHUTDOWN_GRACE = timedelta(seconds=env_int("SHUTDOWN_GRACE_SECONDS", 20, minimum=1, maximum=3600))
 
 Q_CLUSTER = {

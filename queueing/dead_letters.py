@@ -13,6 +13,10 @@ ADVICE: dict[str, str] = {
         "A step was in flight when its worker died, or its answer was lost. Look at the machine, then say for each such"
         " step whether it succeeded, failed, or should be run again."
     ),
+    DeadReason.ROLLBACK_FAILED: (
+        "What the execution did was to be undone, and that failed, or nobody knows whether it did. Look at the machine,"
+        " then say for each such step whether it is undone now, stays as it is, or is to be tried again."
+    ),
     DeadReason.ATTEMPTS_EXHAUSTED: (
         "Every attempt ended with the loss of its worker. Find out what ends the workers (their log, memory) before"
         " you requeue it."

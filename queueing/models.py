@@ -336,6 +336,7 @@ class DeadReason(models.TextChoices):
     """Why an entry is in the DLQ. The list is closed: each has its advice in queueing/dead_letters.py."""
 
     OUTCOME_UNKNOWN = "outcome_unknown"
+    ROLLBACK_FAILED = "rollback_failed"
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
     ENGINE_ERROR = "engine_error"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from executions.connectors.base import Stop
 from executions.engine.control import Control
-from executions.engine.outcome import OVER_LIMIT
 from executions.engine.transcript import Attempted
 from executions.engine.verdict import ENDED_FROM_OUTSIDE, Verdict
 from executions.states import StepStatus
@@ -27,7 +26,7 @@ def take_in(control: Control, attempted: Attempted, stop: Stop) -> None:
     elif control.stop_reason is not None:
         control.cut_short = True
         if attempted.verdict.status == S.TIMED_OUT and control.stop_reason == "timeout":
-            attempted.verdict = Verdict(S.TIMED_OUT, "timed_out", OVER_LIMIT)
+            attempted.verdict = Verdict(S.TIMED_OUT, "timed_out", control.over_limit)
 
 
 def tries_again(attempted: Attempted, control: Control) -> bool:

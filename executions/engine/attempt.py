@@ -143,7 +143,7 @@ def never_started(step: StepState, stop: Stop, limit: float) -> Attempted:
         idempotent=step.planned["idempotent"],
         limit=limit,
     )
-    return Attempted(verdict, None, True, {}, outcome.error_code)
+    return Attempted(verdict, None, True, {}, outcome.error_code, acted=False)
 
 
 async def _wait(invocation: Invocation, stop: Stop) -> Outcome:

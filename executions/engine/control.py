@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from django.conf import settings
+
 from executions.connectors.base import Stop
+
+OVER_LIMIT = "The time limit of the execution was reached."
 
 
 class Control:
@@ -27,6 +31,11 @@ class Control:
         self._stops: set[Stop] = set()
         self._news: asyncio.Event | None = None
         self._told: asyncio.Event | None = None
+
+    @property
+    def over_limit(self) -> str:
+        """What is said of that which a timeout stopped."""
+        return OVER_LIMIT
 
     @property
     def lease_lost(self) -> bool:
@@ -89,3 +98,33 @@ class Control:
         except TimeoutError:
             pass
         return not self.halted
+
+
+class CleanupControl(Control):
+    """The same while an execution undoes what it did. A cancel does not stop that: it limits its time."""
+
+    __slots__ = ("_end_of_time",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._end_of_time: asyncio.TimerHandle | None = None
+
+    def stop(self, reason: str) -> None:
+        if reason in ("user", "approval_withdrawn"):
+            self.hurry()
+        else:
+            super().stop(reason)
+
+    @property
+    def over_limit(self) -> str:
+        return f"The {settings.CLEANUP.total_seconds():g} s that cleanup has were over."
+
+    def hurry(self) -> None:
+        """Have it end within the time of a cleanup, counted from when this was said first."""
+        if self._end_of_time is None:
+            seconds = settings.CLEANUP.total_seconds()
+            self._end_of_time = asyncio.get_running_loop().call_later(seconds, super().stop, "timeout")
+
+    def close(self) -> None:
+        if self._end_of_time is not None:
+            self._end_of_time.cancel()

@@ -262,4 +262,4 @@ def _nobody_knows(stop: Stop) -> Outcome:
 
 def _refused(refusal: Refusal) -> Attempted:
     verdict = Verdict(S.FAILED, refusal.code, masked_sentence(str(refusal)))
-    return Attempted(verdict, None, None, {}, hopeless=refusal.hopeless)
+    return Attempted(verdict, None, None, {}, hopeless=refusal.hopeless, acted=False)

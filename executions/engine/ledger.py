@@ -51,6 +51,7 @@ class Record:
     """What happened to one execution, in order. Shapes of the dicts: executions/sql/ledger.sql.
 
     `events` holds events and output chunks alike, in their order; a chunk is told by its key "stream".
+    `rollbacks` are rows to be made: the ledger writes the "id" of each, and of its targets, into these same dicts.
     """
 
     execution_id: int
@@ -68,6 +69,7 @@ class Record:
     steps: list[dict[str, Any]] = field(default_factory=list)
     targets: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
+    rollbacks: list[dict[str, Any]] = field(default_factory=list)
     size: int = 0
     outdated: bool = False  # the same worker has this execution under a newer lease by now
     done: asyncio.Future[None] | None = None
@@ -163,12 +165,15 @@ class Ledger:
         When the connection breaks, the commit may or may not have happened, or be under way still: the group is sent
         again under its number, and the database writes each number once.
         """
-        operations = encode(operations_of(merged))
+        operations = None if _has_new_rows(merged) else encode(operations_of(merged))
         self._group += 1
         while True:
             try:
                 if self._connection is None:
                     self._connection = connect("ledger")
+                if operations is None:
+                    _number(self._connection, merged)
+                    operations = encode(operations_of(merged))
                 return self._call(self._connection, operations, merged)
             except psycopg.Error as error:
                 if error.sqlstate == WRONG_STATE:
@@ -210,6 +215,22 @@ class Ledger:
         for execution_id, error in answers.items():
             if isinstance(error, LeaseLost):
                 self._on_lost(execution_id)
+
+
+def _has_new_rows(merged: dict[int, Record]) -> bool:
+    return any(record.rollbacks for record in merged.values())
+
+
+def _number(connection: Connection, merged: dict[int, Record]) -> None:
+    """Give the rows that are to be made their numbers, once, however often the group is sent."""
+    steps = [step for record in merged.values() for step in record.rollbacks]
+    rows = {"executions_step": steps, "executions_steptarget": [row for step in steps for row in step["targets"]]}
+    for table, unnumbered in rows.items():
+        numbers = connection.execute(
+            "SELECT nextval(pg_get_serial_sequence(%s, 'id')) FROM generate_series(1, %s)", (table, len(unnumbered))
+        ).fetchall()
+        for row, (number,) in zip(unnumbered, numbers, strict=True):
+            row.setdefault("id", number)
 
 
 def _may_work_later(error: psycopg.Error) -> bool:
@@ -278,6 +299,7 @@ def merge(group: list[Record]) -> dict[int, Record]:
         earlier.steps = _fold(earlier.steps, record.steps)
         earlier.targets = _fold(earlier.targets, record.targets)
         earlier.events += record.events
+        earlier.rollbacks += record.rollbacks
         if record.status is not None:
             earlier.from_statuses = _sources(earlier, record)
             earlier.status = record.status
@@ -323,6 +345,7 @@ def _copy(record: Record) -> Record:
         record.steps,
         record.targets,
         list(record.events),
+        list(record.rollbacks),
     )
 
 
@@ -380,4 +403,7 @@ def operations_of(merged: dict[int, Record]) -> dict[str, list[dict[str, Any]]]:
             event["execution_id"] = execution_id
             event["k"] = number
             (chunks if "stream" in event else events).append(event)
-    return {"executions": executions, "steps": steps, "targets": targets, "events": events, "chunks": chunks}
+    operations = {"executions": executions, "steps": steps, "targets": targets, "events": events, "chunks": chunks}
+    if rollbacks := [{"execution_id": r.execution_id, **step} for r in merged.values() for step in r.rollbacks]:
+        operations["rollbacks"] = rollbacks  # plans that undo nothing pay nothing
+    return operations

@@ -6,7 +6,7 @@ from typing import Any
 
 from executions.engine.ledger import Record
 from executions.engine.masks import masked_sentence
-from executions.engine.state import StepState, TargetState
+from executions.engine.state import ExecutionState, StepState, TargetState
 from executions.engine.transcript import Attempted
 from executions.engine.verdict import Verdict
 from executions.engine.waves import Wave
@@ -25,14 +25,27 @@ class Moves:
     sentences of the end.
     """
 
-    __slots__ = ("actor", "errors", "execution_id", "token", "verdicts")
+    __slots__ = ("_ended", "actor", "errors", "execution_id", "token", "verdicts")
 
-    def __init__(self, execution_id: int, token: int, actor: str) -> None:
-        self.execution_id = execution_id
+    def __init__(self, state: ExecutionState, token: int, actor: str) -> None:
+        self.execution_id = state.id
         self.token = token
         self.actor = actor
         self.verdicts: dict[int, Verdict] = {}
         self.errors: dict[int, str] = {}
+        self._ended = 0
+        for step in (*state.steps, *state.rollbacks):
+            if step.status != S.PENDING:
+                self._recall(step)
+
+    def _recall(self, step: StepState) -> None:
+        """What was written under an earlier lease counts for the sentences of the end, too."""
+        self._ended = max(self._ended, step.ended)
+        if step.error:
+            self.errors[step.id] = step.error
+        for target in step.targets:
+            if target.error:
+                self.verdicts[target.id] = Verdict(target.status, target.error_code, target.error)
 
     def record(self) -> Record:
         return Record(self.execution_id, self.token)
@@ -45,6 +58,8 @@ class Moves:
         move = STEP_MOVES[step.status, new]
         row: dict[str, Any] = {"id": step.id, "execution_id": self.execution_id, "from": step.status, "to": new}
         data: dict[str, Any] = {"step": step.key, "step_id": step.id, "from": step.status, "to": new}
+        if step.kind != "step":
+            data["kind"] = step.kind
         if verdict is not None:
             row["error_code"], row["error"] = verdict.error_code, verdict.error
             if verdict.error:
@@ -60,6 +75,9 @@ class Moves:
         record.steps.append(row)
         record.events.append(self.event(f"step.{move}", data=data))
         step.status = new
+        if step.is_over:
+            self._ended += 1
+            step.ended = self._ended
 
     def target(
         self,
@@ -82,10 +100,12 @@ class Moves:
         }
         if verdict is not None:
             row["error_code"], row["error"] = verdict.error_code, verdict.error
+            target.error_code, target.error = verdict.error_code, verdict.error
             self.verdicts[target.id] = verdict
-        if verdict is not None or new == S.RUNNING:
-            target.error_code = verdict.error_code if verdict is not None else ""
+        elif new == S.RUNNING:
+            target.error_code = target.error = ""
         if attempted is not None:
+            target.take_in(acted=attempted.acted)
             target.exit_code = attempted.exit_code
             row["exit_code"], row["stop_confirmed"] = attempted.exit_code, attempted.stop_confirmed
             row.update(attempted.columns)
@@ -105,6 +125,8 @@ class Moves:
             "to": new,
             "attempt": target.attempt,
         }
+        if step.kind != "step":
+            data["kind"] = step.kind
         if target.exit_code is not None and new != S.RUNNING:
             data["exit_code"] = target.exit_code
         if verdict is not None and verdict.error:

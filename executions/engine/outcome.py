@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from executions.engine.control import Control
+from executions.engine.control import OVER_LIMIT, Control
 from executions.engine.state import ExecutionState, StepState
 from executions.engine.verdict import SUCCEEDED, Verdict
 from executions.engine.waves import tally_of, verdict_of_gates
@@ -19,8 +19,6 @@ BAD = frozenset({S.FAILED, S.TIMED_OUT})
 NOT_DONE = frozenset({S.PENDING, S.SKIPPED, S.CANCELLED})
 
 MOST_NAMED = 5  # steps in one sentence
-
-OVER_LIMIT = "The time limit of the execution was reached."
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +155,6 @@ def _of_a_check(steps: list[StepState]) -> str:
 def _of_a_failure(step: StepState, errors: Mapping[int, str]) -> Ending:
     what = f"Step '{step.key}' {step.status.replace('_', ' ')}"
     reason = f"{what}: {errors[step.id]}" if errors.get(step.id) else f"{what}."
-    if step.planned["on_failure"] == "rollback":
-        reason += " Its rollback was not run: undo by hand what the finished steps did."
     return Ending(E.TIMED_OUT if step.status == S.TIMED_OUT else E.FAILED, reason, step.status)
 
 

@@ -19,9 +19,11 @@ from executions.engine.ledger import LeaseLost, Ledger, Moved, Record, WrongStat
 from executions.engine.moves import Moves, dead_record
 from executions.engine.outcome import CANCELS, Ending, ending_of, step_verdict, stops_the_plan
 from executions.engine.permits import Permit
+from executions.engine.rollback import Rollback
 from executions.engine.secrets import RunSecrets, SecretDesk
 from executions.engine.state import ExecutionState, StepState
 from executions.engine.step import StepRunner, raise_gravest
+from executions.engine.undoing import asks_for_rollback, told, undos_of
 from executions.engine.verdict import Verdict
 from executions.services.stop import WITHDRAWN
 from executions.states import ExecutionStatus, StepStatus, execution_event, sources_of
@@ -36,6 +38,7 @@ S = StepStatus
 MOST_NAMED = 5  # steps, or machines, in one sentence
 WISH_IS_HEARD_SECONDS = 5.0  # it takes a second when its notice was lost
 LEASED = (E.RUNNING, E.CANCELLING, E.QUEUED)  # what an execution may be while a worker has it
+NOTHING_UNDONE = "Nothing was rolled back: no step that acted there says how to undo it."
 LOST = Verdict(
     S.UNKNOWN,
     "worker_lost",
@@ -60,7 +63,7 @@ class ExecutionRun:
         self._actor = actor
         self._permit = permit
         self._went_well = True  # so does an execution that was handed back, or lost: how it ends, another says
-        self._moves = Moves(state.id, lease.token, actor)
+        self._moves = Moves(state, lease.token, actor)
         self._secrets = RunSecrets(state, desk)
         self._steps = StepRunner(state, lease.token, ledger, self._moves, self.control, self._secrets)
 
@@ -97,6 +100,8 @@ class ExecutionRun:
             withdrawn = self._permit.refusal is not None and self._permit.refusal.error_code == WITHDRAWN
             self.control.stop(WITHDRAWN if withdrawn else "user")
         unknown = self._settle_what_was_in_flight()
+        if self.state.rollbacks:
+            return await self._go_on_undoing()
         if unknown or self.control.stop_reason is not None or self._was_cancelled_before():
             return await self._end()
         if self.lease.attempts_left < 0 and self._could_go_on():
@@ -184,7 +189,7 @@ class ExecutionRun:
         """
         unknown = False
         record: Record | None = None
-        for step in self.state.steps:
+        for step in (*self.state.steps, *self.state.rollbacks):
             if step.status == S.RUNNING:
                 record = record or self._moves.record()
                 note = Verdict(S.PENDING) if step.planned["idempotent"] else LOST
@@ -214,6 +219,55 @@ class ExecutionRun:
             return True
         return S.SKIPPED in statuses and not any(map(stops_the_plan, self.state.steps))
 
+    # -- undoing what was done ----------------------------------------------------------------------------------------
+
+    def _rollback(self) -> Rollback:
+        """What the execution is told from now on goes to its rollback, which a cancel does not stop."""
+        rollback = Rollback(self.state, self.lease.token, self._ledger, self._moves, self._secrets, self.control)
+        self.control = rollback.control
+        return rollback
+
+    async def _roll_back(self, rollback: Rollback, ending: Ending, *, hurried: bool) -> None:
+        """Undo what is left, then end the execution as it was to end before; or ask a person."""
+        if hurried:
+            rollback.control.hurry()
+        await rollback.run()
+        if self.control.lease_lost:
+            return
+        if rollback.is_interrupted:
+            return await self._hand_back()
+        if trouble := rollback.trouble():
+            record = self._moves.record()
+            record.events.append(rollback.finished(complete=False))
+            self._ledger.submit(record)
+            return await self._dead(DeadReason.ROLLBACK_FAILED, f"{ending.reason} {trouble}")
+        record = self._moves.record()
+        rollback.leave_the_rest(record)
+        await self._finish(record, replace(ending, reason=told(ending, self.state.rollbacks)))
+
+    async def _go_on_undoing(self) -> None:
+        """A worker was lost, or shut down, in the middle of a rollback, or a person has said how it goes on."""
+        begun = self.state.undoing
+        if begun is None:  # the event is written with the rows, and kept as long as the execution runs
+            raise RuntimeError("There are rows of a rollback, and no event says why it began.")
+        if self.lease.attempts_left < 0:
+            return await self._dead(
+                DeadReason.ATTEMPTS_EXHAUSTED,
+                f"{begun['reason']} The workers that were to roll it back were lost, {self.lease.attempt - 1} times.",
+            )
+        refusal = self._permit.refusal
+        if refusal is not None and refusal.error_code != WITHDRAWN:
+            return await self._dead(
+                DeadReason.ROLLBACK_FAILED, f"{begun['reason']} It was not undone: {refusal.reason}"
+            )
+        by_a_person = self.state.status == E.QUEUED
+        hurried = self.state.status == E.CANCELLING or (begun["seconds"] is not None and not by_a_person)
+        if self.control.stop_reason is None:
+            self._start()
+        ending = Ending(begun["status"], begun["reason"], begun["error_code"])
+        # Who was asked and has answered does not have the time of a cleanup, but that of the steps.
+        await self._roll_back(self._rollback(), ending, hurried=hurried)
+
     # -- the end ------------------------------------------------------------------------------------------------------
 
     async def _end(self) -> None:
@@ -223,12 +277,24 @@ class ExecutionRun:
         some_left = any(not step.is_over for step in self.state.steps)
         if self.control.shutting_down and self.control.somebody_goes_on and self._could_go_on():
             return await self._hand_back()
+        ending = ending_of(self.state, self._moves.errors, self.control, some_left=some_left)
+        await self._end_as(ending)
+
+    async def _end_as(self, ending: Ending) -> None:
+        """End it so, once what is to be undone then is undone."""
         record = self._moves.record()
         for step in self.state.steps:
             if step.status != S.SUCCEEDED or len(step.targets) > 1:
                 self._moves.leave_undone(record, step)
-        ending = ending_of(self.state, self._moves.errors, self.control, some_left=some_left)
-        await self._finish(record, ending)
+        undos = undos_of(self.state, ending)
+        if not undos:
+            if asks_for_rollback(self.state):
+                ending = replace(ending, reason=f"{ending.reason} {NOTHING_UNDONE}")
+            return await self._finish(record, ending)
+        hurried = ending.status == E.CANCELLED or self.control.stop_reason == "timeout"
+        rollback = self._rollback()
+        await rollback.begin(record, ending, undos, hurried=hurried)
+        await self._roll_back(rollback, ending, hurried=hurried)
 
     async def _finish(self, record: Record, ending: Ending) -> None:
         """Write a final status: from running, or from cancelling should a cancel have come in this moment."""
@@ -261,6 +327,8 @@ class ExecutionRun:
         """The worker is told to stop: give the execution back between two steps, without counting the attempt."""
         record = self._moves.record()
         record.end, record.give_back = "return", True
+        if self.state.status == E.CANCELLING:
+            return await self._ledger.commit(record)
         await self._let_go(record, E.QUEUED, "The worker was shut down; another one goes on from here.", {})
 
     async def _wait_for_approval(self, steps: list[StepState]) -> None:
@@ -286,6 +354,11 @@ class ExecutionRun:
         try:
             await self._ledger.commit(record)
         except Moved:
+            if self.state.rollbacks:
+                # Cancelled in this moment: it stays so, and whoever takes it next goes on with its rollback.
+                again = self._moves.record()
+                again.end, again.give_back = record.end, record.give_back
+                return await self._ledger.commit(again)
             # A wish to stop came in this moment, so it is not running any more: end it as cancelled. Whose wish it was,
             # somebody's or an approver's, stands with the lease and is about to be heard.
             if not await self.control.is_told(WISH_IS_HEARD_SECONDS):
@@ -302,7 +375,12 @@ class ExecutionRun:
             await self._ledger.commit(dead_record(self.lease, DeadReason.ENGINE_ERROR, reason, self._actor))
 
     async def _refuse(self, ending: Ending) -> None:
-        """End it without running anything more, and say what it had done under earlier leases."""
+        """End it without running anything more, and say what it had done under earlier leases.
+
+        When it was an approver who took his approval back, what was done is undone, as after any cancel.
+        """
+        if ending.error_code == WITHDRAWN and undos_of(self.state, ending):
+            return await self._end_as(ending)
         done = [step.key for step in self.state.steps if step.is_over and step.status != S.SKIPPED]
         if done:
             names = ", ".join(f"'{key}'" for key in done[:MOST_NAMED]) + (", ..." if len(done) > MOST_NAMED else "")

@@ -156,7 +156,8 @@ class RunSecrets:
         self._held: dict[int, dict[str, StoredSecret]] = {}
         self._locks: dict[int, asyncio.Lock] = {}
         self._credentials: dict[int, Answers] = {}  # by step: of all its machines, by path
-        self._earlier = [step for step in state.steps if _has_begun(step)] if state.names_secrets else []
+        steps = (*state.steps, *state.rollbacks)
+        self._earlier = [step for step in steps if _has_begun(step)] if state.names_secrets else []
         self._learning = asyncio.Lock()
         self._troubles: dict[int, SecretUnavailable] = {}  # what a step waits for to pass
         self.values: tuple[str, ...] = ()
@@ -267,7 +268,7 @@ class RunSecrets:
         loop = asyncio.get_running_loop()
         pause = FIRST_PAUSE_SECONDS
         while True:
-            answers = await self._desk.read(self._wanted(step, paths))
+            answers = await self._desk.read(self._wanted(step, paths, step.kind))
             trouble = _gravest(answers)
             if trouble is None:
                 self._troubles.pop(step.id, None)
@@ -305,7 +306,7 @@ class RunSecrets:
                 except SecretUnavailable:
                     continue
 
-    def _wanted(self, step: StepState, paths: frozenset[str], purpose: str = "step") -> Wanted:
+    def _wanted(self, step: StepState, paths: frozenset[str], purpose: str) -> Wanted:
         state = self._state
         return Wanted(state.tenant_id, state.actor_id, state.id, step.key, paths, purpose)
 

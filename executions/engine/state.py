@@ -28,15 +28,26 @@ class TargetState:
     stderr: str = ""
     recalled: bool = False  # its output is what the table has, so masked
     error_code: str = ""
+    error: str = ""
+    acted: bool | None = None  # whether some attempt may have changed something; None: this worker has not seen any
 
     @property
     def name(self) -> str:
         return self.planned["name"] if self.planned else ""
 
+    def take_in(self, *, acted: bool) -> None:
+        """Note of an attempt that has ended whether it may have changed something. What the attempts of a lost worker
+        did, nobody knows any more."""
+        before = self.attempt > 1 if self.acted is None else self.acted
+        self.acted = acted or before
+
 
 @dataclass(slots=True)
 class StepState:
-    """One step. `needed` says whether a later step refers to its output, `names_secrets` whether its inputs do."""
+    """One step. `needed` says whether a later step refers to its output, `names_secrets` whether its inputs do.
+
+    ended: the place of its end among those of the others. One of the kind "rollback" undoes the step of the same key.
+    """
 
     id: int
     key: str
@@ -45,6 +56,10 @@ class StepState:
     targets: list[TargetState] = field(default_factory=list)
     needed: bool = False
     names_secrets: bool = False
+    kind: str = "step"
+    ended: int = 0
+    error_code: str = ""
+    error: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -74,6 +89,8 @@ class ExecutionState:
 
     approvals: (step's id or '', id of the user) of each one that was given to this plan on these targets.
     reach: by asset, how it is reached (engine/reach.py).
+    rollbacks: what undoes steps, in the order in which they are undone; there from the moment that it begins.
+    undoing: what was said as it began.
     """
 
     id: int
@@ -88,6 +105,8 @@ class ExecutionState:
     approval_level: int = 0
     approvals: list[tuple[str, int]] = field(default_factory=list)
     reach: dict[int, dict[str, Any]] = field(default_factory=dict)
+    rollbacks: list[StepState] = field(default_factory=list)
+    undoing: dict[str, Any] | None = None
 
     def asset_ids(self) -> set[int]:
         """Return every asset that the plan touches."""
@@ -102,9 +121,10 @@ class ExecutionState:
         """Return (action class, assets) as they are used; one with no assets for a plan without targets."""
         by_class: dict[str, set[int]] = {}
         for step in self.steps:
-            for target in step.targets:
-                if target.planned:
-                    by_class.setdefault(step.planned["action_class"], set()).add(target.planned["asset_id"])
+            for action_class in _classes(step.planned):
+                for target in step.targets:
+                    if target.planned:
+                        by_class.setdefault(action_class, set()).add(target.planned["asset_id"])
         return list(by_class.items()) or [(self.action_class, set())]
 
 
@@ -112,23 +132,25 @@ def state_of(loaded: dict[str, Any]) -> ExecutionState:
     """Build the state from one element of executions_load's answer."""
     document = loaded["document"]
     planned_steps = document["steps"]
-    steps = [StepState(row[0], row[1], planned_steps[number], row[2]) for number, row in enumerate(loaded["steps"])]
-    by_id = {step.id: step for step in steps}
-    codes = loaded["error_codes"] or {}
+    steps, rollbacks = _steps_of(loaded["steps"], planned_steps)
+    by_id = {step.id: step for step in (*steps, *rollbacks)}
+    faults = {number: (error_code, error) for number, error_code, error in loaded["faults"] or ()}
     for target_id, step_id, position, status, attempt, exit_code, stdout in loaded["targets"]:
         step = by_id[step_id]
         planned = step.planned["targets"]
-        target = TargetState(
-            target_id, planned[position - 1] if planned else None, status, attempt, exit_code, stdout, recalled=True
-        )
-        target.error_code = codes.get(str(target_id), "")
-        step.targets.append(target)
+        error_code, error = faults.get(target_id, ("", ""))
+        step.targets.append(
+            TargetState(
+                target_id, planned[position - 1] if planned else None, status, attempt, exit_code, stdout,
+                recalled=True, error_code=error_code, error=error,
+            )
+        )  # fmt: skip
     for key in _referred_to(planned_steps):
         for step in steps:
             if step.key == key:
                 step.needed = True
     if document.get("secrets"):
-        for step in steps:
+        for step in by_id.values():
             step.names_secrets = bool(references_in(step.planned["inputs"]))
     return ExecutionState(
         id=loaded["id"],
@@ -142,7 +164,59 @@ def state_of(loaded: dict[str, Any]) -> ExecutionState:
         steps=steps,
         approval_level=loaded["approval_level"],
         approvals=[(step, user_id) for step, user_id in loaded["approvals"] or ()],
+        rollbacks=rollbacks,
+        undoing=loaded["rollback"],
     )
+
+
+def planned_rollback(planned: dict[str, Any]) -> dict[str, Any]:
+    """Return what undoes a stored step in the form of a stored step. Where, and on how many at once, is the step's own.
+
+    A plan of an earlier release says no more than tool and inputs: then it is not idempotent, and is tried once.
+    """
+    undo = planned["rollback"]
+    return {
+        "id": planned["id"],
+        "tool": undo["tool"],
+        "inputs": undo["inputs"],
+        "action_class": undo.get("action_class", "modify"),
+        "targets": planned["targets"],
+        "resolved": planned.get("resolved"),
+        "depends_on": [],
+        "on_failure": "stop",
+        "retry": undo.get("retry") or {"max_attempts": 1, "delay_seconds": 0.0},
+        "timeout_seconds": undo.get("timeout_seconds"),
+        "idempotent": undo.get("idempotent", False),
+        "success": undo.get("success") or {"exit_codes": [0], "stdout_matches": None},
+        "fan_out": {**planned["fan_out"], "max_failures": 0},
+        "estimated_duration": undo.get("estimated_duration", 0.0),
+        "max_output_bytes": undo.get("max_output_bytes", planned["max_output_bytes"]),
+        "rollback": None,
+    }
+
+
+def _steps_of(rows: list[list[Any]], planned_steps: list[dict[str, Any]]) -> tuple[list[StepState], list[StepState]]:
+    """Return the steps of the plan, and those that undo them, without their targets."""
+    steps = [StepState(row[0], row[1], planned, row[2]) for row, planned in zip(rows, planned_steps, strict=False)]
+    planned_by_key = {planned["id"]: planned for planned in planned_steps}
+    rollbacks = [
+        StepState(row[0], row[1], planned_rollback(planned_by_key[row[1]]), row[2], kind="rollback")
+        for row in rows[len(steps) :]
+    ]
+    ended: list[tuple[float, StepState]] = []
+    for row, step in zip(rows, (*steps, *rollbacks), strict=True):
+        if len(row) > 3:  # it has begun
+            step.error_code, step.error = row[4], row[5]
+            ended.append((float(row[6] or 0), step))
+    for place, (_, step) in enumerate(sorted(ended, key=lambda one: one[0]), 1):
+        step.ended = place
+    return steps, rollbacks
+
+
+def _classes(planned: dict[str, Any]) -> set[str]:
+    """What a step may do to its targets: by itself, and when it is undone."""
+    undo = planned.get("rollback")
+    return {planned["action_class"], *([undo.get("action_class", "modify")] if undo else ())}
 
 
 def taken_from(inputs: dict[str, Any]) -> set[str]:
@@ -155,7 +229,9 @@ def taken_from(inputs: dict[str, Any]) -> set[str]:
 
 
 def _referred_to(planned_steps: list[dict[str, Any]]) -> set[str]:
-    """Return the ids of the steps whose output some template takes."""
-    if len(planned_steps) < 2:
+    """Return the ids of the steps whose output some template takes, of a step or of what undoes one."""
+    if len(planned_steps) < 2 and not any(step.get("rollback") for step in planned_steps):
         return set()
-    return {key for step in planned_steps if step["inputs"] for key in taken_from(step["inputs"])}
+    inputs = [step["inputs"] for step in planned_steps]
+    inputs += [step["rollback"]["inputs"] for step in planned_steps if step.get("rollback")]
+    return {key for one in inputs if one for key in taken_from(one)}

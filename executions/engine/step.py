@@ -109,6 +109,13 @@ class StepRunner:
         self._moves.step(record, step, verdict.status, verdict)
         self._ledger.submit(record)
 
+    async def run_on(self, step: StepState, target: TargetState, record: Record) -> None:
+        """Run a step on one of its targets. `record` is what is written, durably, as it begins there."""
+        groups, single = divided(step, [target], self._by_key)
+        units: list[Group | TargetState] = [*groups, *single]
+        for unit in units:
+            await self._run_unit(step, unit, record)
+
     # -- targets ------------------------------------------------------------------------------------------------------
 
     def _leave_out(self, record: Record, step: StepState) -> bool:
@@ -289,7 +296,7 @@ class StepRunner:
             )
         except Refusal as refusal:
             verdict = Verdict(S.FAILED, refusal.code, masked_sentence(str(refusal)))
-            attempted = Attempted(verdict, None, None, {}, hopeless=refusal.hopeless)
+            attempted = Attempted(verdict, None, None, {}, hopeless=refusal.hopeless, acted=False)
         except Stopped:
             attempted = never_started(step, stop, limit)
         except WardenLost:

@@ -36,6 +36,7 @@ class Attempted:
     columns: dict[str, Any]
     error_code: ErrorCode | None = None  # the connector's own
     hopeless: bool = False  # another attempt would end in the same way
+    acted: bool = True  # it may have changed something
 
 
 class Transcript:
@@ -114,8 +115,10 @@ class Transcript:
             columns["stdout"] = collector.shown_stdout()[-NEEDED_STDOUT:]
         if outcome.data:
             columns["data"] = masked_facts(outcome.data)
-        hopeless = outcome.error_code is not None and outcome.error_code.is_hopeless
-        return Attempted(verdict, outcome.exit_code, outcome.stop_confirmed, columns, outcome.error_code, hopeless)
+        code = outcome.error_code
+        hopeless = code is not None and code.is_hopeless
+        acted = code is None or not code.nothing_happened
+        return Attempted(verdict, outcome.exit_code, outcome.stop_confirmed, columns, code, hopeless, acted)
 
 
 def _too_much(collector: OutputCollector) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -84,6 +85,9 @@ def read_about(plan: Mapping[str, object], metadata: list[Mapping[str, object]],
     if isinstance(observability, Mapping):
         about.observability = {name: item for name, item in observability.items() if vocabulary.is_given(item)}
     about.not_checked = list(_notes(about))[:MOST_NOTES]
+    if about.rollback_plan:
+        # Those that name a tool are looked through with it (rollbacks.py), like the inputs of a step.
+        values["rollback_plan"] = [None if rollback_action(item) else item for item in about.rollback_plan]
     for name, value in values.items():
         if name != "steps" and vocabulary.is_given(value):
             for where, what in secrets_in(value, name):
@@ -107,6 +111,19 @@ def _tell_unknown(plan: Mapping[str, object], unknown: list[str], problems: Prob
                 f"A plan has no field {shown(name)!r}.",
                 did_you_mean(near).strip(),
             )
+
+
+def rollback_action(item: object) -> Mapping[str, object] | None:
+    """Return what an entry of the rollback_plan does, when it names a tool, as an object or as JSON; None for prose."""
+    action = item.get("rollback_action") if isinstance(item, Mapping) else None
+    if isinstance(action, str) and action.lstrip().startswith("{"):
+        try:
+            action = json.loads(action)
+        except ValueError:
+            return None
+    if not isinstance(action, Mapping) or not any(action.get(name) for name in vocabulary.STEP_FIELDS["tool"]):
+        return None
+    return action
 
 
 def _labels(fields: Fields) -> dict[str, str]:
@@ -136,6 +153,8 @@ def _notes(about: About) -> Iterator[str]:
         else:
             yield f"Safety check: {in_words(check)}"
     for item in about.rollback_plan:
+        if rollback_action(item) is not None:
+            continue
         if isinstance(item, Mapping) and item.get("rollback_action"):
             yield f"Rollback of {in_words(item.get('step_id') or 'the plan', 100)}: {in_words(item['rollback_action'])}"
         else:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
-from executions.plans.compiled import StoredStep
+from executions.plans.compiled import StoredRollback, StoredStep
 from executions.plans.templates import Template, rewrite
 
 VERSION = 1
@@ -54,7 +54,18 @@ def _step(step: StoredStep, positions: Mapping[str, int]) -> dict[str, object]:
         "requires_approval": step["requires_approval"],
         "success": step["success"],
         "fan_out": step["fan_out"],
-        "rollback": rollback and {"tool": rollback["tool"], "inputs": _without_ids(rollback["inputs"], positions)},
+        "rollback": rollback and _rollback(rollback, positions),
+    }
+
+
+def _rollback(rollback: StoredRollback, positions: Mapping[str, int]) -> dict[str, object]:
+    return {
+        "tool": rollback["tool"],
+        "inputs": _without_ids(rollback["inputs"], positions),
+        "retry": rollback["retry"],
+        "timeout_seconds": rollback["timeout_seconds"],
+        "idempotent": rollback["idempotent"],
+        "success": rollback["success"],
     }
 
 

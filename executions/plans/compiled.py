@@ -50,8 +50,18 @@ class StoredSuccess(TypedDict):
 
 
 class StoredRollback(TypedDict):
+    """What undoes a step, on those of its targets where it was carried out. Fields as those of a step; a plan of an
+    earlier release has tool and inputs alone."""
+
     tool: str
     inputs: dict[str, Any]
+    action_class: ActionClass
+    retry: StoredRetry
+    timeout_seconds: float | None
+    idempotent: bool
+    success: StoredSuccess
+    estimated_duration: float
+    max_output_bytes: int
 
 
 class StoredGate(TypedDict):

@@ -27,6 +27,7 @@ from executions.plans.problems import Code, Problems, refuse, shown
 from executions.plans.queries import Queries
 from executions.plans.reading import SIZE_FIX, read
 from executions.plans.references import ReferenceChecker
+from executions.plans.rollbacks import check_rollbacks, read_rollbacks, stored_rollback
 from executions.plans.routing import Routing, routing_of
 from executions.plans.secret_values import SecretReference
 from executions.plans.steps import Draft, read_step
@@ -62,6 +63,7 @@ def compile_plan(
     check_title(about.title, check=about.check, problems=problems)
     drafts = [read_step(index, raw, catalog, problems) for index, raw in enumerate(raw_steps)]
     _check_ids(drafts, problems)
+    read_rollbacks(drafts, about, catalog, problems)
     apply_approval_points(drafts, about, problems)
     drafts, graph = put_in_order(drafts, limits, problems)
     queries = Queries(drafts)
@@ -70,7 +72,7 @@ def compile_plan(
     resolver = TargetResolver(inventory, limits, queries, graph, problems)
     for place, draft in enumerate(drafts):
         resolver.resolve(place, draft)
-    _check_rollbacks(drafts, problems)
+    check_rollbacks(drafts, problems)
     for draft in drafts:
         check_address(draft, problems)
     references = ReferenceChecker(drafts, queries, graph, problems)
@@ -118,18 +120,6 @@ def _check_ids(drafts: list[Draft], problems: Problems) -> None:
                 name += "x"
             draft.id = name
             first[name] = draft
-
-
-def _check_rollbacks(drafts: list[Draft], problems: Problems) -> None:
-    for draft in drafts:
-        rollback = draft.rollback
-        if rollback is not None and rollback.tool.needs_target and not draft.targets and not draft.targets_failed:
-            problems.add(
-                Code.MISSING_TARGET,
-                f"{draft.path}.rollback",
-                f"The tool {rollback.tool.name} of the rollback acts on a machine, and the step names none.",
-                "Give the step targets: its rollback runs on the same ones.",
-            )
 
 
 def _assemble(
@@ -229,7 +219,7 @@ def _plain_step(place: int, drafts: list[Draft], graph: Graph) -> StoredStep:
         or (rollback is not None and rollback.tool.irreversible_for(rollback.inputs)),
         "requires_approval": behaviour.requires_approval,
         "success": behaviour.success,
-        "rollback": None if rollback is None else {"tool": rollback.tool.name, "inputs": rollback.inputs},
+        "rollback": stored_rollback(rollback),
         "fan_out": behaviour.fan_out,
         "estimated_duration": float(tool.estimated_duration_for(inputs) if estimate is None else estimate),
         "max_output_bytes": tool.max_output_bytes,

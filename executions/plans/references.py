@@ -31,7 +31,7 @@ class ReferenceChecker:
         """Note templates without a source; fix the values over asset-query rows; name queries by their step's id."""
         draft.inputs = self._inputs(place, draft, draft.inputs, f"{draft.path}.inputs", own=False)
         if draft.rollback is not None:
-            path = f"{draft.path}.rollback.inputs"
+            path = f"{draft.rollback.path}.inputs"
             draft.rollback.inputs = self._inputs(place, draft, draft.rollback.inputs, path, own=True)
 
     def _inputs(self, place: int, draft: Draft, inputs: dict[str, Any], path: str, *, own: bool) -> dict[str, Any]:

@@ -27,8 +27,12 @@ LONGEST_ESTIMATE = 7 * 86_400.0
 
 @dataclass(slots=True)
 class RollbackDraft:
+    """`path` is where the plan says it: in the step, or in its rollback_plan."""
+
+    path: str
     tool: Tool
     inputs: dict[str, Any]
+    behaviour: Behaviour = field(default_factory=Behaviour)
 
 
 @dataclass(slots=True)
@@ -48,6 +52,7 @@ class Draft:
     connection_type: str | None = None
     estimated_duration: float | None = None
     behaviour: Behaviour = field(default_factory=Behaviour)
+    said_rollback: object = None  # as it was written
     rollback: RollbackDraft | None = None
     not_checked: list[str] = field(default_factory=list)
     secret_refs: set[SecretReference] = field(default_factory=set)
@@ -70,7 +75,7 @@ def read_step(index: int, raw: object, catalog: Catalog, problems: Problems) -> 
         draft.not_checked += told_about_unknown(fields, raw, unknown)
     draft.id = _id(fields)
     draft.tool = find_tool(values.get("tool"), draft.path, catalog, problems)
-    draft.inputs = _inputs(fields, raw)
+    draft.inputs = read_inputs(fields, raw)
     take_step_fields(draft.inputs, draft.tool, values)
     draft.description = fields.text("description", LONGEST_DESCRIPTION)
     draft.depends_on = _depends_on(fields)
@@ -82,7 +87,7 @@ def read_step(index: int, raw: object, catalog: Catalog, problems: Problems) -> 
         draft.inputs = check_inputs(draft.tool, draft.inputs, f"{draft.path}.inputs", draft.secret_refs, problems)
         draft.action_class = draft.tool.action_class_for(draft.inputs)
     draft.behaviour = read_behaviour(fields)
-    draft.rollback = _rollback(fields, draft, catalog)
+    draft.said_rollback = values.get("rollback")
     draft.estimated_duration = _estimate(fields, draft)
     draft.not_checked += _prose(fields)
     return draft
@@ -135,7 +140,7 @@ def _id(fields: Fields) -> str:
     return found[:LONGEST_ID]
 
 
-def _inputs(fields: Fields, raw: Mapping[str, object]) -> dict[str, Any]:
+def read_inputs(fields: Fields, raw: Mapping[str, object]) -> dict[str, Any]:
     names = [name for name in vocabulary.STEP_FIELDS["inputs"] if vocabulary.is_given(raw.get(name))]
     if len(names) > 1 and any(raw[name] != raw[names[0]] for name in names):
         fields.wrong("inputs", f"{' and '.join(names)} are both given and differ.", "Keep one of them.")
@@ -203,26 +208,6 @@ def _look_for_secrets(values: Mapping[str, object], path: str, problems: Problem
             continue
         for where, what in secrets_in(value, name):
             problems.add(Code.PLAINTEXT_SECRET, f"{path}.{name}{where}", f"It holds {what} in clear.", HOW_TO_FIX)
-
-
-def _rollback(fields: Fields, draft: Draft, catalog: Catalog) -> RollbackDraft | None:
-    value = fields.values.get("rollback")
-    if isinstance(value, str) and value.strip():
-        draft.not_checked.append(f"Rollback, in words only: {shown(value, 300)}")
-        return None
-    part = fields.part("rollback", _ROLLBACK_NAMES, "{tool: command, inputs: {argv: [...]}}")
-    if part is None:
-        return None
-    values, _ = under_our_names(part.values, vocabulary.STEP_NAMES, vocabulary.STEP_FIELDS)
-    tool = find_tool(values.get("tool"), part.path, catalog, fields.problems)
-    inputs = _inputs(Fields(values, part.path, fields.problems), part.values)
-    if tool is None:
-        return None
-    checked = check_inputs(tool, inputs, f"{part.path}.inputs", draft.secret_refs, fields.problems)
-    return RollbackDraft(tool, checked)
-
-
-_ROLLBACK_NAMES = (*vocabulary.STEP_FIELDS["tool"], *vocabulary.STEP_FIELDS["inputs"], "description", "name")
 
 
 def _estimate(fields: Fields, draft: Draft) -> float | None:

@@ -18,7 +18,7 @@ from executions.services.decisions import void_step_approvals
 from executions.services.entries import entries_of
 from executions.services.records import conclude_many, lock_in, move_many, run_again
 from executions.services.refusals import Refused, audited
-from executions.states import ExecutionStatus, StepStatus
+from executions.states import ExecutionStatus
 from queueing import queue
 from queueing.dead_letters import close_many
 from queueing.models import BatchVerb, DeadLetter, DeadLetterState, DeadReason, ItemOutcome, RequeueFrom
@@ -104,11 +104,7 @@ def decide(entry_ids: Sequence[int], decision: Decision, *, wait: bool = True) -
     waiting = set(lock_in(sorted(allowed), E.NEEDS_ATTENTION))
     unknown: set[int] = set()
     if decision.verb == BatchVerb.REQUEUE and decision.start_from == RequeueFrom.AS_IT_IS:
-        unknown = set(
-            Step.objects.filter(execution_id__in=waiting, status=StepStatus.UNKNOWN).values_list(
-                "execution_id", flat=True
-            )
-        )
+        unknown = set(Step.objects.unanswered().filter(execution_id__in=waiting).values_list("execution_id", flat=True))
     chosen = []
     for entry in locked:
         if entry.execution_id not in allowed:

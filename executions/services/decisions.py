@@ -166,8 +166,9 @@ def void_step_approvals(execution_ids: Collection[int], *, reason: str) -> int:
     In the caller's transaction, after those steps became pending again.
     """
     again = StepTarget.objects.filter(
-        execution_id=OuterRef("execution_id"), step__key=OuterRef("step"), step__status=S.PENDING, attempt__gt=0
-    )
+        execution_id=OuterRef("execution_id"), step__key=OuterRef("step"), step__kind="step",
+        step__status=S.PENDING, attempt__gt=0,
+    )  # fmt: skip
     rows = Approval.objects.standing().filter(Exists(again), execution_id__in=execution_ids)
     return rows.update(withdrawn_at=Now(), withdrawn_reason=f"The step is to run once more: {reason}")
 

@@ -8,9 +8,10 @@ from typing import Any
 import orjson
 from django.db import connection
 
-# In the shape of queue_enqueue. An asset is locked exclusively when some step does more than read on it. Worked out
-# where the plans are: one with a thousand machines is not read over the network for its locks. A plan of an earlier
-# release names neither pool nor region. What waited for the approval of a step goes on with the attempts it had.
+# In the shape of queue_enqueue. An asset is locked exclusively when some step, or what undoes it, does more than read
+# on it. Worked out where the plans are: one with a thousand machines is not read over the network for its locks. A plan
+# of an earlier release names neither pool nor region, nor the class of its rollbacks. What waited for the approval of a
+# step goes on with the attempts it had.
 ENTRIES = """
 SELECT coalesce(jsonb_agg(jsonb_build_object(
            'execution_id', e.id, 'tenant_id', e.tenant_id, 'priority', e.priority, 'max_attempts', e.max_attempts,
@@ -26,7 +27,10 @@ SELECT coalesce(jsonb_agg(jsonb_build_object(
       SELECT coalesce(jsonb_agg(jsonb_build_object('asset_id', asset_id, 'exclusive', exclusive) ORDER BY asset_id),
                       '[]') AS locks
         FROM (SELECT (target ->> 'asset_id')::bigint AS asset_id,
-                     bool_or(step ->> 'action_class' <> 'read') AS exclusive
+                     bool_or(step ->> 'action_class' <> 'read'
+                             OR coalesce(step #>> '{rollback,action_class}',
+                                         CASE jsonb_typeof(step -> 'rollback') WHEN 'object' THEN 'modify' END,
+                                         'read') <> 'read') AS exclusive
                 FROM jsonb_array_elements(p.document -> 'steps') step,
                      jsonb_array_elements(step -> 'targets') target GROUP BY 1) of_plan
   ) l

@@ -100,6 +100,9 @@ RERUN = _STEP_MOVES.format(
     UPDATE executions_step s SET status = %(new)s, finished_at = NULL, error_code = '', error = ''
       FROM executions_step before
      WHERE s.execution_id = ANY (%(ids)s) AND s.status = ANY (%(rerun_steps)s)
+       -- What is being rolled back does not go on: of such an execution it is the rollback that is tried again.
+       AND (s.kind = 'rollback') = EXISTS (
+            SELECT FROM executions_step r WHERE r.execution_id = s.execution_id AND r.kind = 'rollback')
        AND before.id = s.id AND before.status = s.status
     RETURNING s.execution_id, s.id, s.position, s.key, before.status AS was
 ), target AS (

@@ -10,14 +10,15 @@ from typing import Any
 
 from django.db import transaction
 
-from executions.models import Execution, Step, StepTarget
+from executions.models import Execution, Step
+from executions.services.answers import OUTCOMES, answer
 from executions.services.decisions import void_step_approvals
 from executions.services.entries import entries_of
-from executions.services.records import move, remark
+from executions.services.records import move
 from executions.services.refusals import Refused, audited, forbidden, not_found
 from executions.services.remainder import remainder
 from executions.services.submit import Accepted, Submission, submit
-from executions.states import STEP_MOVES, ExecutionStatus, StepStatus
+from executions.states import ExecutionStatus, StepStatus
 from queueing import queue
 from queueing.dead_letters import close, lock_open
 from queueing.models import DeadLetterState
@@ -46,7 +47,8 @@ RESUBMITTED = (
     "estimated_duration",
 )
 
-OUTCOMES = {"succeeded": S.SUCCEEDED, "failed": S.FAILED, "run_again": S.PENDING}
+# The same of what undoes a step.
+RESUBMITTED_ROLLBACK = ("tool", "inputs", "retry", "timeout_seconds", "idempotent", "success")
 
 
 @audited("execution.retry")
@@ -113,6 +115,9 @@ def resubmittable(document: dict[str, Any]) -> dict[str, Any]:
     independent = not any(step["depends_on"] for step in document["steps"])
     for step in document["steps"]:
         plain = {name: step[name] for name in RESUBMITTED if step.get(name) is not None}
+        if step.get("rollback"):
+            undo = step["rollback"]
+            plain["rollback"] = {name: undo[name] for name in RESUBMITTED_ROLLBACK if undo.get(name) is not None}
         if independent:
             plain["execution_order"] = 1
         if step["targets"]:
@@ -129,7 +134,8 @@ def resubmittable(document: dict[str, Any]) -> dict[str, Any]:
 def resolve(execution_id: int, *, by: User, step: str, outcome: str, reason: str) -> str:
     """Say what became of a step whose outcome is unknown; the execution goes on from there. Return its status.
 
-    `step` is the step's id in the plan; `outcome` succeeded, failed or run_again.
+    `step` is the step's id in the plan; `outcome` succeeded, failed or run_again. Of a rollback that did not succeed
+    they say: it is undone now, it stays as it is, try once more.
     Raises Refused: not_found, forbidden, invalid_input (422), not_waiting (409).
     """
     if outcome not in OUTCOMES:
@@ -143,22 +149,22 @@ def resolve(execution_id: int, *, by: User, step: str, outcome: str, reason: str
         raise Refused("invalid_input", "A reason is needed.", "Say how you know.", status=422)
     with transaction.atomic():
         execution = _needing_attention(execution_id, by)
-        found = Step.objects.filter(execution=execution, key=step, status=S.UNKNOWN).first()
+        found = Step.objects.unanswered().filter(execution=execution, key=step).first()
         if found is None:
             raise Refused(
                 "not_waiting",
                 f"Step '{step}' of execution {execution_id} is not waiting for an answer.",
-                "Look at the execution's page for the steps whose outcome is unknown.",
+                "Look at the execution's page for the steps that wait for one.",
                 status=409,
             )
-        _move_unknown(found, OUTCOMES[outcome], actor=by.actor, reason=reason)
+        answer(found, OUTCOMES[outcome], actor=by.actor, reason=reason)
         if OUTCOMES[outcome] == S.PENDING:
             void_step_approvals([execution.pk], reason=reason)
         audit.record(
             "execution.resolve", by=by, object_type="execution", object_id=execution.pk, object_name=execution.title,
             reason=reason, data={"step": step, "as": outcome},
         )  # fmt: skip
-        if execution.steps.filter(status=S.UNKNOWN).exists():
+        if Step.objects.unanswered().filter(execution=execution).exists():
             return E.NEEDS_ATTENTION
         if not move(
             execution.pk, E.NEEDS_ATTENTION, E.QUEUED, actor=by.actor, reason=reason, status_reason="", restart=True
@@ -167,46 +173,6 @@ def resolve(execution_id: int, *, by: User, step: str, outcome: str, reason: str
         close(execution.pk, DeadLetterState.RESOLVED, by=by.actor, reason=mask_text(reason))
         queue.enqueue(entries_of([execution.pk], at_once=True))
     return E.QUEUED
-
-
-def _move_unknown(step: Step, new: str, *, actor: str, reason: str) -> None:
-    """Write a person's answer to the step and to those of its targets that waited for it, each with its event.
-
-    A step is not all well because its unknown targets are: with others that failed, or have not run, the engine goes on
-    with it and judges it by all of its targets.
-    """
-    targets = list(step.targets.all())
-    waited = [target for target in targets if target.status == S.UNKNOWN]
-    others_did_not_succeed = any(target.status not in (S.UNKNOWN, S.SUCCEEDED) for target in targets)
-    step_new = S.PENDING if new == S.SUCCEEDED and others_did_not_succeed else new
-    if Step.objects.filter(pk=step.pk, status=S.UNKNOWN).update(**_answer(step_new, reason)) != 1:
-        raise Refused("not_waiting", "Somebody else has just answered.", "Look at the page again.", status=409)
-    step.targets.filter(status=S.UNKNOWN).update(**_answer(new, reason))
-    if len(targets) > 1:
-        for target in waited:
-            data = {"step": step.key, **_named(target), "from": S.UNKNOWN, "to": new, "resolved": True}
-            kind = f"target.{STEP_MOVES[S.UNKNOWN, new]}"
-            remark(step.execution_id, kind, actor=actor, reason=reason, data=data)
-    data = {
-        "step": step.key,
-        "step_id": step.pk,
-        **(_named(targets[0]) if len(targets) == 1 else {}),
-        "from": S.UNKNOWN,
-        "to": step_new,
-        "resolved": True,
-    }
-    remark(step.execution_id, f"step.{STEP_MOVES[S.UNKNOWN, step_new]}", actor=actor, reason=reason, data=data)
-
-
-def _answer(new: str, reason: str) -> dict[str, Any]:
-    """Return the columns of a step or target that a person's answer changes."""
-    if new == S.PENDING:
-        return {"status": new, "error": "", "error_code": "", "finished_at": None}
-    return {"status": new, "error": f"Resolved: {mask_text(reason)}", "error_code": ""}
-
-
-def _named(target: StepTarget) -> dict[str, Any]:
-    return {"target": target.name, "step_target": target.pk, "attempt": target.attempt}
 
 
 def _needing_attention(execution_id: int, by: User) -> Execution:

@@ -7,6 +7,8 @@
 --   "steps":   [{"id", "execution_id", "from", "to", "error_code", "error"}],
 --   "targets": [{"id", "execution_id", "from", "to", "attempt", "exit_code", "error_code", "error", "stop_confirmed",
 --                "stdout_bytes", "stderr_bytes", "truncated", "stdout", "data"}],
+--   "rollbacks": [{"id", "execution_id", "position", "key", "tool", "description",
+--                  "targets": [{"id", "position", "asset_id", "name"}]}], or absent: rows of rollback steps, still to begin,
 --   "events":  [{"execution_id", "k": 1..n, "kind", "actor", "reason", "data"}],
 --   "chunks":  [{"execution_id", "k": 1..n, "step_target_id", "stream", "text"}]}
 -- Returns the ids of executions whose lease is lost: nothing of theirs was written. Raises, and writes nothing at all,
@@ -54,6 +56,24 @@ BEGIN
                             FROM jsonb_array_elements(p_ops -> (ARRAY['steps', 'targets', 'events', 'chunks'])[v_count]) o
                            WHERE NOT (o ->> 'execution_id')::bigint = ANY (v_lost)), '[]'));
         END LOOP;
+        IF p_ops ? 'rollbacks' THEN
+            v_ops := v_ops || jsonb_build_object('rollbacks', coalesce((SELECT jsonb_agg(o)
+                FROM jsonb_array_elements(p_ops -> 'rollbacks') o
+               WHERE NOT (o ->> 'execution_id')::bigint = ANY (v_lost)), '[]'));
+        END IF;
+    END IF;
+
+    -- What is to be undone is written before anything of it begins, so whoever goes on after a crash undoes that and
+    -- nothing else. A position is taken once, so of two who begin the same rollback the second writes nothing.
+    IF v_ops ? 'rollbacks' THEN
+        INSERT INTO executions_step (id, execution_id, position, key, tool, description, kind)
+        SELECT o.id, o.execution_id, o.position, o.key, o.tool, o.description, 'rollback'
+          FROM jsonb_to_recordset(v_ops -> 'rollbacks')
+               AS o(id bigint, execution_id bigint, position integer, key text, tool text, description text);
+        INSERT INTO executions_steptarget (id, execution_id, step_id, position, asset_id, name)
+        SELECT t.id, o.execution_id, o.id, t.position, t.asset_id, t.name
+          FROM jsonb_to_recordset(v_ops -> 'rollbacks') AS o(id bigint, execution_id bigint, targets jsonb),
+               jsonb_to_recordset(o.targets) AS t(id bigint, position integer, asset_id bigint, name text);
     END IF;
 
     -- One time for the whole group, taken after its locks: statement_timestamp() is older than what others wrote
@@ -207,8 +227,11 @@ END $$;
 -- What the engine needs to run, or to go on with, these executions.
 -- [{"id", "tenant_id", "actor_id", "status", "action_class", "approval_level", "step_seconds", "remaining_seconds",
 --   "approvals": [[step or '', user id]] that approve this plan on these targets; null at level 0; "document",
---   "steps": [[id, key, status]], "targets": [[id, step_id, position, status, attempt, exit_code, stdout]],
---   "error_codes": {id of a target: its code} of those that have one, null when none has}]
+--   "steps": [[id, key, status]], of one that has begun, or that undoes another,
+--            [[id, key, status, kind, error_code, error, finished_at as seconds]],
+--   "targets": [[id, step_id, position, status, attempt, exit_code, stdout]],
+--   "faults": [[id of a target, error_code, error]] of those that have one; null where none has,
+--   "rollback": the data of the event by which its rollback began; null while there is none}]
 CREATE OR REPLACE FUNCTION executions_load(p_ids bigint[]) RETURNS jsonb
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
@@ -223,14 +246,24 @@ BEGIN
         'remaining_seconds', CASE WHEN e.deadline_at IS NULL THEN e.execution_seconds
              ELSE extract(epoch FROM e.deadline_at - coalesce(q.returned_at, statement_timestamp())) END,
         'document', p.document,
-        'steps', (SELECT jsonb_agg(jsonb_build_array(s.id, s.key, s.status) ORDER BY s.position)
-                    FROM executions_step s WHERE s.execution_id = e.id),
-        'targets', (SELECT jsonb_agg(jsonb_build_array(t.id, t.step_id, t.position, t.status, t.attempt, t.exit_code,
-                                                       t.stdout) ORDER BY t.id)
-                      FROM executions_steptarget t WHERE t.execution_id = e.id),
-        'error_codes', (SELECT jsonb_object_agg(t.id, t.error_code) FROM executions_steptarget t
-                         WHERE t.execution_id = e.id AND t.error_code <> ''))), '[]'::jsonb)
+        'steps', steps.rows,
+        'rollback', CASE WHEN steps.is_undone THEN (
+             SELECT v.data FROM executions_event v WHERE v.execution_id = e.id AND v.kind = 'rollback.started'
+              ORDER BY v.seq DESC LIMIT 1) END,
+        'targets', targets.rows, 'faults', targets.faults)), '[]'::jsonb)
       FROM executions_execution e JOIN executions_executionplan p ON p.execution_id = e.id
       LEFT JOIN queueing_queueentry q ON q.execution_id = e.id
+     CROSS JOIN LATERAL (
+          SELECT jsonb_agg(CASE WHEN s.status = 'pending' AND s.kind = 'step' THEN jsonb_build_array(s.id, s.key, s.status)
+                                ELSE jsonb_build_array(s.id, s.key, s.status, s.kind, s.error_code, s.error,
+                                                       extract(epoch FROM s.finished_at)) END ORDER BY s.position) AS rows,
+                 bool_or(s.kind = 'rollback') AS is_undone
+            FROM executions_step s WHERE s.execution_id = e.id) steps
+     CROSS JOIN LATERAL (
+          SELECT jsonb_agg(jsonb_build_array(t.id, t.step_id, t.position, t.status, t.attempt, t.exit_code, t.stdout)
+                           ORDER BY t.id) AS rows,
+                 jsonb_agg(jsonb_build_array(t.id, t.error_code, t.error))
+                    FILTER (WHERE t.error_code <> '' OR t.error <> '') AS faults
+            FROM executions_steptarget t WHERE t.execution_id = e.id) targets
      WHERE e.id = ANY (p_ids));
 END $$;

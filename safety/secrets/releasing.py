@@ -21,8 +21,8 @@ Answers = dict[str, StoredSecret | SecretUnavailable]
 class Wanted:
     """The secrets that one step of one execution needs, in the name of the user who submitted it.
 
-    `purpose`: "step"; "credential" for what the machines of the step are reached with; or "masking" when a step that
-    ran under another worker used them and only its traces are to be hidden.
+    `purpose`: "step"; "rollback" for what undoes it; "credential" for what the machines of the step are reached with;
+    or "masking" when a step that ran under another worker used them and only its traces are to be hidden.
     """
 
     tenant_id: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from executions.states import EXECUTION_MOVES, FINAL_EXECUTION, FINAL_STEP, RERUN_MOVES, STEP_MOVES
+from executions.states import ANSWER_MOVES, EXECUTION_MOVES, FINAL_EXECUTION, FINAL_STEP, RERUN_MOVES, STEP_MOVES
 from tests.docs.pages import ROOT
 
 PAGE = ROOT / "docs" / "reference" / "states.md"
@@ -19,9 +19,9 @@ def execution_moves() -> str:
 
 
 def step_moves() -> str:
-    """One row for each legal move of a step or a target; the last ones are those of a requeue from the failed step."""
+    """One row for each legal move of a step or a target; the last ones are made by people alone."""
     lines = ["| from | to | event |", "|---|---|---|"]
-    for (old, new), word in (STEP_MOVES | RERUN_MOVES).items():
+    for (old, new), word in (STEP_MOVES | RERUN_MOVES | ANSWER_MOVES).items():
         ended = ", ended" if new in FINAL_STEP else ""
         lines.append(f"| `{old}` | `{new}`{ended} | `step.{word}`, `target.{word}` |")
     return "\n".join(lines)

@@ -12,6 +12,7 @@ from tests.docs.states_tables import written
 
 STATES = "docs/reference/states.md"
 EVENTS = "docs/reference/events.md"
+KIND = r"[\"']((?:execution|approval|step|rollback)\.[a-z_]+)[\"']"
 
 
 def test_the_tables_of_moves_are_up_to_date() -> None:
@@ -38,7 +39,7 @@ def test_every_kind_of_event_is_explained() -> None:
     for folder, suffix in (("services", "*.py"), ("engine", "*.py"), ("sql", "*.sql")):
         for file in (ROOT / "executions" / folder).glob(suffix):
             source = file.read_text(encoding="utf-8")
-            written_kinds |= set(re.findall(r"[\"']((?:execution|approval|step)\.[a-z_]+)[\"']", source)) - set(ACTIONS)
+            written_kinds |= set(re.findall(KIND, source)) - set(ACTIONS)
     explained: set[str] = set()
     for row in rows(text_of(EVENTS), "kind | when | data"):
         explained |= set(re.findall(r"`([a-z]+(?:\.[a-z_]+)?)`", row[0]))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from executions.plans import CompiledPlan, PlanRefused, Problem
 from executions.plans.problems import Code
 from executions.plans.vocabulary import PLAN_NAMES, STEP_NAMES
+from executions.services.recovery import RESUBMITTED_ROLLBACK
 from executions.tools import get_catalog
 from tests.executions.plans.compiling import compiled
 
@@ -206,7 +207,8 @@ def test_a_stored_plan_submitted_again_is_the_same_plan(document: dict[str, Any]
                 name: step[name]
                 for name in ("id", "tool", "inputs", "on_failure", "retry", "timeout_seconds", "idempotent")
             },
-            **{name: step[name] for name in ("requires_approval", "success", "rollback", "fan_out", "depends_on")},
+            **{name: step[name] for name in ("requires_approval", "success", "fan_out", "depends_on")},
+            "rollback": {n: v for n, v in (step["rollback"] or {}).items() if n in RESUBMITTED_ROLLBACK},
             "targets": [target["asset_id"] for target in step["targets"]],
         }
         for step in plan.document["steps"]

@@ -213,7 +213,8 @@ def test_output_of_several_targets_is_taken_target_by_target_or_not_at_all() -> 
 def test_a_rollback_can_use_the_output_of_what_it_undoes() -> None:
     undo = {"tool": "command", "inputs": {"argv": ["rm", "{{ steps.make.stdout }}"]}}
     made = steps(step(id="make", rollback=undo))
-    assert made[0]["rollback"] == {"tool": "command", "inputs": {"argv": ["rm", '{{ steps["make"].stdout }}']}}
+    assert made[0]["rollback"] is not None
+    assert made[0]["rollback"]["inputs"] == {"argv": ["rm", '{{ steps["make"].stdout }}']}
     undo = {"tool": "command", "inputs": {"argv": ["rm", "{{ steps.later.stdout }}"]}}
     assert told([step(id="make", rollback=undo), step(id="later")]) == [
         ("unresolved_placeholder", "steps[0].rollback.inputs.argv[1]")

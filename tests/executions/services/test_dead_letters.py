@@ -239,7 +239,9 @@ def test_a_summary_counts_by_reason_and_by_what_errors_have_in_common(alice: Use
     discard_dead_letters(park(alice, 1), by=alice, reason="closed ones do not count")
     told = summary(alice.tenant_id)
     assert (told.total, told.capped, told.new_today) == (9, False, 6)
-    assert told.by_reason == {"outcome_unknown": 0, "attempts_exhausted": 4, "engine_error": 5}
+    assert told.by_reason == {
+        "outcome_unknown": 0, "rollback_failed": 0, "attempts_exhausted": 4, "engine_error": 5,
+    }  # fmt: skip
     assert [(group.count, group.pattern) for group in told.groups] == [
         (5, "The engine failed: KeyError: <name>"),
         (4, "Each of its <n> attempts ended with the loss of its worker."),
