@@ -56,7 +56,7 @@ class SshConnector:
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
-        self._pool = Pool(known_hosts=str(surroundings.options.get("SSH_KNOWN_HOSTS") or ""))
+        self._pool = Pool(known_hosts=str(surroundings.options.get("ssh_known_hosts") or ""))
         self._rights = Rights(surroundings)
 
     @property
@@ -107,9 +107,8 @@ class SshConnector:
     ) -> Outcome:
         self._refuse_to_begin(stop)
         script = Script(secrets.token_hex(16), uuid4().hex, fence)
-        shared, command = await self._until_stopped(self._open(way, invocation, script.nonce), stop, way)
+        shared, command = await self._until_stopped(self._begin(way, invocation, target, script.nonce), stop, way)
         try:
-            await self._until_stopped(self._greet(command, invocation.run_as, target), stop, way)
             self._refuse_to_begin(stop)
             command.begin(script.of(invocation, self._rights.at(command)))
             outcome = await self._see_through(command, invocation, sink, stop)
@@ -146,6 +145,27 @@ class SshConnector:
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     await doing
 
+    async def _begin(self, way: Way, invocation: Invocation, target: Target, nonce: str) -> tuple[Shared, FarCommand]:
+        """Have somebody on the other side who waits for the script. A connection that turns out to be dead before is
+        replaced once, without a word. Raises NoWay, _Early."""
+        is_second = False
+        while True:
+            shared, command = await self._open(way, invocation, nonce)
+            is_ready = False
+            try:
+                await self._greet(command, invocation.run_as, target)
+                is_ready = True
+                return shared, command
+            except _Early:
+                if is_second or not command.was_lost:
+                    raise
+                self._pool.discard(shared)
+                is_second = True
+            finally:
+                if not is_ready:
+                    command.close()
+                    self._pool.give_back(shared)
+
     async def _open(self, way: Way, invocation: Invocation, nonce: str) -> tuple[Shared, FarCommand]:
         """Open a channel; over a new connection when a kept one turns out to be dead. Raises NoWay."""
         tries = 0
@@ -161,16 +181,14 @@ class SshConnector:
                 # Not to be broken off half-way: the host would keep a session that nobody knows of.
                 _, command = await asyncio.shield(opening)
                 return shared, command
-            except asyncssh.ChannelOpenError as error:
-                has_fewer = self._pool.has_fewer_sessions(shared)
-                self._pool.give_back(shared)
-                if tries > 4 or not has_fewer:
-                    raise of_a_refused_channel(way, error) from None
             except (asyncssh.Error, OSError) as error:
-                self._pool.discard(shared)
+                is_dead = not shared.is_open or not isinstance(error, asyncssh.ChannelOpenError)
+                may_try_again = tries < 2 if is_dead else tries < 5 and self._pool.has_fewer_sessions(shared)
+                if is_dead:
+                    self._pool.discard(shared)
                 self._pool.give_back(shared)
-                if tries > 1:
-                    raise of_a_refused_channel(way, error) from None
+                if not may_try_again:
+                    raise of_a_refused_channel(way, error, is_dead=is_dead) from None
             except asyncio.CancelledError:
                 opening.add_done_callback(partial(self._close_unwanted, shared))
                 raise
@@ -198,9 +216,6 @@ class SshConnector:
                     await command.wait_for_change()
         except TimeoutError:
             raise _Early(of_no_hello(command, run_as, target.name)) from None
-        except _Early:
-            command.close()
-            raise
 
     async def _see_through(
         self, command: FarCommand, invocation: Invocation, sink: OutputSink, stop: Stop

@@ -34,17 +34,22 @@ class KeyBook:
     def is_empty(self) -> bool:
         return not (self._keys or self._fingerprints or self._certifiers)
 
-    @property
-    def trusted(self) -> tuple[list[asyncssh.SSHKey], list[asyncssh.SSHKey], list[asyncssh.SSHKey]]:
-        """Keys, keys of authorities and revoked keys, as asyncssh takes them. With keys alone, the host is asked for a
-        key of their kinds."""
+    def trusted(self, *, any_kind: bool) -> tuple[list[asyncssh.SSHKey], ...]:
+        """Keys, keys of authorities and revoked keys, as asyncssh takes them. With keys there, the host is asked for
+        one of their kinds; with `any_kind`, or when only a fingerprint is known, for whichever it likes best."""
+        if any_kind:
+            return ([], [], list(self._revoked))
         keys = [] if self._fingerprints else self._keys
         return (list(keys), list(self._certifiers), list(self._revoked))
 
     @property
     def may_know_another_kind(self) -> bool:
-        """A fingerprint does not say of what kind its key is: the host may have it beside the one that was seen."""
-        return bool(self._fingerprints) and self.seen is not None
+        """The host may have a key of another kind beside the one that was seen, and that may be the known one. A
+        fingerprint does not say of what kind its key is."""
+        if self.seen is None:
+            return False
+        kind = self.seen.get_algorithm()
+        return bool(self._fingerprints) or any(key.get_algorithm() != kind for key in self._keys)
 
     def knows(self, key: asyncssh.SSHKey) -> bool:
         self.seen = key

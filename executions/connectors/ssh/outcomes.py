@@ -35,8 +35,8 @@ def not_begun(stop: Stop) -> Outcome:
     return Outcome(None, ErrorCode.NOT_STARTED, f"Not started: {because(stop)}.", stop_confirmed=True)
 
 
-def of_a_refused_channel(way: Way, error: Exception) -> NoWay:
-    if isinstance(error, asyncssh.ChannelOpenError):
+def of_a_refused_channel(way: Way, error: Exception, *, is_dead: bool) -> NoWay:
+    if isinstance(error, asyncssh.ChannelOpenError) and not is_dead:
         return no_way(
             ErrorCode.NOT_SUPPORTED,
             f"{way.name} lets {way.username} sign in but opens no session: {error.reason}. See MaxSessions, and whether"
@@ -48,6 +48,8 @@ def of_a_refused_channel(way: Way, error: Exception) -> NoWay:
 def of_no_hello(command: FarCommand, run_as: str, name: str) -> Outcome:
     """The channel was opened, but what was to read the command did not answer."""
     said = f': "{command.early_text}"' if command.early_text else ""
+    if command.was_lost:
+        return Outcome(None, ErrorCode.UNREACHABLE, f"The connection to {name} broke before anything was sent.")
     if run_as:
         sentence = f"sudo on {name} did not let it run as {run_as}{said}. Allow it in sudoers, or name another user."
         return Outcome(None, ErrorCode.RUN_AS_REFUSED, sentence)

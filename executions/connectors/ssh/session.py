@@ -40,6 +40,7 @@ class FarCommand(asyncssh.SSHClientSession[bytes]):
         self.endings: dict[str, str] = {}  # stopped, lost, expired -> "gone", or what is left
         self.changed = asyncio.Event()
         self.is_closed = False
+        self.was_lost = False  # closed because the connection broke
         self._ended: set[Stream] = set()
 
     @property
@@ -72,7 +73,7 @@ class FarCommand(asyncssh.SSHClientSession[bytes]):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.is_closed = True
+        self.is_closed, self.was_lost = True, exc is not None
         for stream, lines in self._lines.items():
             self._put(stream, lines.rest())
         self._wake()

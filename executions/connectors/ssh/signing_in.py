@@ -36,21 +36,24 @@ async def sign_in(
     Raises NoWay.
     """
     book = KeyBook(way, known_hosts)
-    identity = _identity(way)
+    identity = await _identity(way)
     not_of_kind: list[str] = []
+    asks_for_any = False
     while True:
+        kinds = "default" if asks_for_any else "-" + ",".join(_signatures(not_of_kind)) if not_of_kind else ()
         try:
-            return await _connect(way, through, book, identity, not_of_kind, seconds)
+            return await _connect(way, through, book.trusted(any_kind=asks_for_any), book, kinds, identity, seconds)
         except asyncssh.HostKeyNotVerifiable as error:
             if book.seen is None:  # it was not looked at: revoked, or a certificate
                 raise book.refusal(str(error)) from None
-            if not book.may_know_another_kind or len(not_of_kind) == _MOST_KINDS:
+            if asks_for_any or not book.may_know_another_kind or len(not_of_kind) == _MOST_KINDS:
                 raise book.refusal() from None
             not_of_kind.append(book.seen.get_algorithm())
-        except asyncssh.KeyExchangeFailed as error:
-            if book.is_empty or "host key" not in str(error).lower():
+        except (asyncssh.KeyExchangeFailed, asyncssh.ConnectionLost, ConnectionResetError) as error:
+            if asks_for_any or book.is_empty:
                 raise _explained(error, way, seconds) from None
-            raise book.refusal() from None
+            # A host that has no key of a kind that was asked for says so, or just hangs up. See which it has.
+            asks_for_any = True
         except (TimeoutError, OSError, asyncssh.Error, ValueError) as error:
             raise _explained(error, way, seconds) from None
 
@@ -58,18 +61,18 @@ async def sign_in(
 async def _connect(
     way: Way,
     through: asyncssh.SSHClientConnection | None,
+    known: tuple[list[asyncssh.SSHKey], ...],
     book: KeyBook,
+    kinds: Any,
     identity: dict[str, Any],
-    not_of_kind: list[str],
     seconds: float,
 ) -> asyncssh.SSHClientConnection:
-    kinds: Any = "-" + ",".join(_signatures(not_of_kind)) if not_of_kind else ()
     return await asyncssh.connect(
         way.host,
         way.port,
         tunnel=through or (),
         username=way.username,
-        known_hosts=book.trusted,
+        known_hosts=known,
         server_host_key_algs=kinds,
         client_factory=lambda: _Client(book),
         config=None,
@@ -78,6 +81,8 @@ async def _connect(
         login_timeout=seconds,
         keepalive_interval=KEEPALIVE_SECONDS,
         keepalive_count_max=KEEPALIVE_COUNT,
+        agent_path=None,
+        agent_forwarding=False,
         gss_host=None,
         host_based_auth=False,
         preferred_auth="publickey,keyboard-interactive,password",
@@ -89,29 +94,47 @@ def _signatures(kinds: list[str]) -> list[str]:
     return [name for kind in kinds for name in ((kind, "rsa-sha2-256", "rsa-sha2-512") if "rsa" in kind else (kind,))]
 
 
-def _identity(way: Way) -> dict[str, Any]:
-    """What is shown to the host. Raises NoWay when the credential cannot be used."""
+async def _identity(way: Way) -> dict[str, Any]:
+    """What is shown to the host. Never an empty list of keys, for which the worker's own would be taken.
+
+    Raises NoWay when the credential cannot be used.
+    """
     credential = way.credential
-    shown: dict[str, Any] = {
-        "password": credential.password or None,
-        "client_keys": None,
-        "agent_path": credential.agent or None,
-        "agent_forwarding": False,
-    }
-    if not credential.private_key:
-        return shown
+    keys: list[Any] = []
+    if credential.private_key:
+        keys.append(_key_pair(way))
+    if credential.agent:
+        keys += await _keys_of_agent(way)
+    return {"password": credential.password or None, "client_keys": keys or None}
+
+
+def _key_pair(way: Way) -> Any:
+    credential = way.credential
     try:
         key = asyncssh.import_private_key(credential.private_key.strip() + "\n", credential.passphrase or None)
-        pair: Any = key
-        if credential.certificate:
-            pair = (key, asyncssh.import_certificate(credential.certificate.strip() + "\n"))
+        if not credential.certificate:
+            return key
+        return (key, asyncssh.import_certificate(credential.certificate.strip() + "\n"))
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, ValueError) as error:
         raise no_way(
             ErrorCode.CREDENTIAL_UNUSABLE,
             f"The private key, or its certificate, for {way.name} cannot be used: {_first_line(error)}. Store it whole,"
             " in OpenSSH or PEM form, and its passphrase beside it if it has one.",
         ) from None
-    return shown | {"client_keys": [pair]}
+
+
+async def _keys_of_agent(way: Way) -> list[Any]:
+    try:
+        agent = asyncssh.SSHAgentClient(way.credential.agent)
+        keys = list(await agent.get_keys())
+    except (OSError, ValueError, asyncssh.Error) as error:
+        raise no_way(
+            ErrorCode.CREDENTIAL_UNUSABLE,
+            f"The agent that the credential of {way.name} names does not answer: {_first_line(error)}.",
+        ) from None
+    if not keys and not (way.credential.password or way.credential.private_key):
+        raise no_way(ErrorCode.CREDENTIAL_UNUSABLE, f"The agent that the credential of {way.name} names has no keys.")
+    return keys
 
 
 def _explained(error: Exception, way: Way, seconds: float) -> NoWay:
