@@ -75,9 +75,8 @@ def invocation_of(
         )
     except InvalidInput as error:
         raise Refusal("invalid_input", str(error)) from None
-    if invocation.idempotent == step.planned["idempotent"]:
-        return invocation
-    return replace(invocation, idempotent=step.planned["idempotent"])  # the plan knows better than the catalog
+    # Of idempotence the plan knows better than the catalog; of the user nobody else knows.
+    return replace(invocation, idempotent=step.planned["idempotent"], run_as=step.planned.get("run_as", ""))
 
 
 async def attempt(

@@ -10,6 +10,7 @@ import re2
 
 from executions.plans.compiled import StoredFanOut, StoredRetry, StoredSuccess
 from executions.plans.fields import Fields
+from executions.plans.run_as import read_run_as
 from executions.plans.vocabulary import OnFailure, on_failure_of
 from executions.plans.waves import count_or_share, read_gate, read_waves
 
@@ -43,6 +44,7 @@ class Behaviour:
     timeout_seconds: float | None = None
     idempotent: bool | None = None
     requires_approval: bool = False
+    run_as: str = ""
     success: StoredSuccess = field(default_factory=exit_code_zero)
     fan_out: StoredFanOut = field(default_factory=without_failures)
 
@@ -54,6 +56,7 @@ def read_behaviour(fields: Fields) -> Behaviour:
     read.timeout_seconds = fields.number("timeout_seconds", 0, LONGEST_TIMEOUT, above=True)
     read.idempotent = fields.flag("idempotent")
     read.requires_approval = fields.flag("requires_approval") or False
+    read.run_as = read_run_as(fields)
     if fields.given("retry"):
         read.retry = _retry(fields)
     if fields.given("success"):

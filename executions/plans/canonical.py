@@ -40,7 +40,10 @@ def hash_of(canonical: bytes) -> str:
 def _step(step: StoredStep, positions: Mapping[str, int]) -> dict[str, object]:
     rollback = step["rollback"]
     targets = [target["asset_id"] for target in step["targets"]]
+    # Only where it is said: plans without it keep the hashes that they had.
+    as_whom = {"run_as": step["run_as"]} if "run_as" in step else {}
     return {
+        **as_whom,
         "tool": step["tool"],
         "inputs": _without_ids(step["inputs"], positions),
         "depends_on": sorted(positions[one] for one in step["depends_on"]),

@@ -111,6 +111,7 @@ class StoredStep(TypedDict):
     max_output_bytes: int
     not_checked: list[str]
     waves: NotRequired[list[int]]
+    run_as: NotRequired[str]  # the user on the target; absent where it is whoever the credential names
     check: NotRequired[bool]  # it is only checked; absent where it is really run
     unchecked: NotRequired[str]  # why check mode skips it
 

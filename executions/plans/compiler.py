@@ -29,6 +29,7 @@ from executions.plans.reading import SIZE_FIX, read
 from executions.plans.references import ReferenceChecker
 from executions.plans.rollbacks import check_rollbacks, read_rollbacks, stored_rollback
 from executions.plans.routing import Routing, routing_of
+from executions.plans.run_as import check_run_as
 from executions.plans.secret_values import SecretReference
 from executions.plans.steps import Draft, read_step
 from executions.plans.targets import TargetResolver
@@ -73,6 +74,7 @@ def compile_plan(
     for place, draft in enumerate(drafts):
         resolver.resolve(place, draft)
     check_rollbacks(drafts, problems)
+    check_run_as(drafts, problems)
     for draft in drafts:
         check_address(draft, problems)
     references = ReferenceChecker(drafts, queries, graph, problems)
@@ -190,6 +192,8 @@ def _stored_step(place: int, drafts: list[Draft], graph: Graph) -> StoredStep:
     step = _plain_step(place, drafts, graph)
     if step["targets"] and (waves := step["fan_out"].get("waves")):
         step["waves"] = wave_sizes(waves, len(step["targets"]))
+    if run_as := drafts[place].behaviour.run_as:
+        step["run_as"] = run_as
     return step
 
 

@@ -24,6 +24,8 @@ STEP_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "on_failure": ("on_failure",),
     "retry": ("retry",),
     "timeout_seconds": ("timeout_seconds", "timeout"),
+    "run_as": ("run_as", "become_user", "sudo_user"),
+    "become": ("become", "sudo"),
     "idempotent": ("idempotent",),
     "requires_approval": ("requires_approval",),
     "success": ("success",),
@@ -92,6 +94,7 @@ MEANT_IN_A_STEP: Final[Mapping[str, str]] = {
 }
 OF_A_STEP_ALONE: Final = frozenset(
     {"tool", "inputs", "targets", "on_failure", "retry", "timeout_seconds", "requires_approval", "success", "fan_out"}
+    | {"run_as", "become"}
 )
 
 CONNECTIONS: Final[Mapping[str, str]] = {

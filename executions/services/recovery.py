@@ -44,6 +44,7 @@ RESUBMITTED = (
     "success",
     "rollback",
     "fan_out",
+    "run_as",
     "estimated_duration",
 )
 

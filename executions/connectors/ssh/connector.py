@@ -140,10 +140,8 @@ class SshConnector:
             raise _Early(not_begun(stop))
         finally:
             asked.cancel()
-            if not doing.done():
-                doing.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await doing
+            doing.cancel()
+            await asyncio.gather(doing, return_exceptions=True)
 
     async def _begin(self, way: Way, invocation: Invocation, target: Target, nonce: str) -> tuple[Shared, FarCommand]:
         """Have somebody on the other side who waits for the script. A connection that turns out to be dead before is
