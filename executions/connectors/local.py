@@ -65,10 +65,10 @@ class LocalConnector:
         problem = _problem_of(invocation)
         if problem is not None:
             return problem
-        if invocation.run_as and invocation.run_as != _own_user():
+        if invocation.run_as and invocation.run_as != own_user():
             # The warden could not end another user's processes, so nothing could be stopped in time.
             sentence = (
-                f"Commands on this machine run as {_own_user()}, not as {invocation.run_as}. Leave run_as out, or reach"
+                f"Commands on this machine run as {own_user()}, not as {invocation.run_as}. Leave run_as out, or reach"
                 " the machine by ssh."
             )
             return Outcome(None, ErrorCode.NOT_SUPPORTED, sentence)
@@ -202,7 +202,8 @@ def make(surroundings: Surroundings) -> LocalConnector:
     return LocalConnector(surroundings.warden, grace_seconds=surroundings.grace_seconds)
 
 
-def _own_user() -> str:
+def own_user() -> str:
+    """The user that this worker, and so every command on this machine, runs as."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from executions.connectors.ansible import files
 from executions.connectors.ansible.folder import NoMemoryFolder, RunFolder, make_folder, sweep
+from executions.connectors.ansible.machines import Describer, Keys, Machine
 from executions.connectors.ansible.playbooks import NoPlaybook, find_playbook
 from executions.connectors.ansible.run import PlaybookRun
 from executions.connectors.base import ErrorCode, Invocation, Outcome, OutputSink, Stop, Target
@@ -36,11 +37,14 @@ class AnsibleConnector:
     whether it ended is not known.
     """
 
-    def __init__(self, commands: LocalConnector, *, playbooks: Path | None, forks: int = DEFAULT_FORKS) -> None:
-        """`playbooks`: the folder of this installation's playbooks."""
+    def __init__(
+        self, commands: LocalConnector, *, playbooks: Path | None, forks: int = DEFAULT_FORKS, known_hosts: str = ""
+    ) -> None:
+        """`playbooks`: the folder of this installation's; `known_hosts`: the file for assets without a host key."""
         self._commands = commands
         self._playbooks = playbooks
         self._forks = forks
+        self._known_hosts = known_hosts
         self._places: asyncio.Semaphore | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         sweep()
@@ -110,8 +114,9 @@ class AnsibleConnector:
         stop: Stop,
         fence: int,
     ) -> None:
-        keys = files.Keys(folder.path)
-        machines = run.prepare(keys, run_as=invocation.run_as, fence=fence)
+        keys = Keys(folder.path)
+        describer = Describer(keys, self._known_hosts, invocation.run_as, fence)
+        machines = run.begin(await asyncio.to_thread(describer.all, run.targets))
         if not machines:
             return
         arguments = await asyncio.to_thread(self._write, folder, machines, keys, playbook, invocation, asked)
@@ -127,8 +132,8 @@ class AnsibleConnector:
     def _write(
         self,
         folder: RunFolder,
-        machines: Sequence[files.Machine],
-        keys: files.Keys,
+        machines: Sequence[Machine],
+        keys: Keys,
         playbook: Path,
         invocation: Invocation,
         asked: Mapping[str, Any],
@@ -136,8 +141,8 @@ class AnsibleConnector:
         """Fill the folder; return the words for ansible-playbook, none of which is a secret."""
         for name in ("cp", "tmp", "home"):
             (folder.path / name).mkdir(mode=0o700)
-        for place, public in enumerate(keys.public):
-            folder.write(f"keys/{place}.pub", f"{public}\n")
+        for name, text in keys.public.items():
+            folder.write(f"keys/{name}", text)
         known = [line for machine in machines for line in machine.known_hosts]
         known_hosts = folder.write("known_hosts", "".join(f"{line}\n" for line in known))
         folder.write("ssh_config", files.ssh_config(machines, known_hosts))
@@ -186,6 +191,7 @@ def make(surroundings: Surroundings) -> AnsibleConnector:
         LocalConnector(surroundings.warden, grace_seconds=surroundings.grace_seconds, failed_leave_nothing=True),
         playbooks=surroundings.options.get("ansible_playbooks"),
         forks=surroundings.options.get("ansible_forks", DEFAULT_FORKS),
+        known_hosts=str(surroundings.options.get("SSH_KNOWN_HOSTS") or ""),
     )
 
 

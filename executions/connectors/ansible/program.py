@@ -43,6 +43,7 @@ HOST_EVENTS = {
 }
 # What ansible-playbook says that is about no host: errors that end it come line by line as "verbose".
 GENERAL_EVENTS = frozenset({"verbose", "error", "warning", "system_warning", "playbook_on_no_hosts_matched"})
+OVER_A_TERMINAL = frozenset(f"{prefix}{name}" for prefix in ("", "ansible.builtin.") for name in ("raw", "script"))
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -76,15 +77,18 @@ def _of_a_host(event: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, o
     result = data.get("res")
     result = result if isinstance(result, dict) else {}
     told: dict[str, object] = {"task": _cut(data.get("task")), "action": _cut(data.get("task_action"))}
+    if result == {} and event.get("event") in ("runner_on_ok", "runner_on_failed"):
+        told["too_long"] = True  # ansible-runner hands on no result of more than MAX_EVENT_RES characters
     if data.get("ignore_errors"):
         told["ignored"] = True
     if result.get("changed"):
         told["changed"] = True
     if "censored" in result:
         return {**told, "censored": True}
+    over_a_terminal = data.get("task_action") in OVER_A_TERMINAL
     for name in ("stdout", "stderr", "msg", "module_stderr"):
         if text := _cut(result.get(name)):
-            told[name] = text
+            told[name] = text.replace("\r\n", "\n") if over_a_terminal else text
     for failed in (result.get("failed_modules") or {}).values():  # of gathering facts, which says no more itself
         told["module_stderr"] = _cut(failed.get("module_stderr") or failed.get("msg"))
     if isinstance(result.get("rc"), int):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from executions.connectors.ansible.files import Keys, Machine, Unfit, aliases_of, machine_of
+from executions.connectors.ansible.machines import Machine
 from executions.connectors.ansible.story import Story
 from executions.connectors.base import ErrorCode, Outcome, OutputSink, Stream, Target
 
@@ -21,7 +21,7 @@ class PlaybookRun:
     def __init__(
         self, targets: Sequence[Target], sinks: Sequence[OutputSink], on_outcome: Callable[[int, Outcome], None]
     ) -> None:
-        self._targets = targets
+        self.targets = targets
         self._sinks = sinks
         self._on_outcome = on_outcome
         self._left = dict.fromkeys(range(len(targets)))
@@ -30,20 +30,21 @@ class PlaybookRun:
         self._received = b""
         self._errors = ""  # what the program wrote to its standard error
         self._general = ""  # the first of what ansible said about no machine in particular
+        self._began = False  # ansible-playbook came as far as its first play
+        self._broken = ""  # why the program could not even start it
         self._counted = False
         self._ended: Mapping[str, Any] | None = None
 
-    def prepare(self, keys: Keys, *, run_as: str, fence: int) -> list[Machine]:
-        """What ansible is told of the targets; those of which too little is known get their outcome at once."""
+    def begin(self, described: Sequence[Machine | Outcome]) -> list[Machine]:
+        """Take in how ansible is told of the targets; those that it cannot be told of get their outcome at once."""
         machines = []
-        for place, alias in enumerate(aliases_of(self._targets)):
-            try:
-                machines.append(machine_of(self._targets[place], alias, keys, run_as=run_as, fence=fence))
-            except Unfit as unfit:
-                self._close(place, unfit.outcome)
-            else:
-                self._places[alias] = place
-                self._stories[place] = Story()
+        for place, one in enumerate(described):
+            if isinstance(one, Outcome):
+                self._close(place, one)
+                continue
+            machines.append(one)
+            self._places[one.alias] = place
+            self._stories[place] = Story()
         return machines
 
     async def write(self, stream: Stream, data: bytes) -> None:
@@ -67,12 +68,16 @@ class PlaybookRun:
                         self._stories[place].stats[name] = count
         elif kind == "end":
             self._ended = event
-        elif kind in ("general", "broken"):
+        elif kind == "play":
+            self._began = True
+        elif kind == "broken":
+            self._broken = str(event["text"])
+        elif kind == "general":
             text = str(event.get("text", ""))
             if len(self._general) < _LAST_WORDS:
                 self._general += f"{text}\n"
             await self._tell_first(text)
-        elif kind != "play" and (place := self._places.get(event["host"])) is not None:
+        elif (place := self._places.get(event["host"])) is not None:
             for stream, text in self._stories[place].hear(event):
                 await self._show(place, stream, text)
 
@@ -107,6 +112,8 @@ class PlaybookRun:
             return self._stopped(place, story, outcome)
         if outcome.exit_code is None:  # the program itself could not be started
             return outcome
+        if self._broken and not self._began:
+            return Outcome(None, ErrorCode.START_FAILED, f"The playbook could not be started. {self._broken}")
         why = self._why()
         if self._ended is not None and not story.begun:
             sentence = f"ansible-playbook ended before it came to this host. {why}"
@@ -118,7 +125,7 @@ class PlaybookRun:
             return outcome
         confirmed = bool(outcome.stop_confirmed)
         sentence = outcome.error or "Stopped."
-        is_far = self._targets[place].connection != "local"
+        is_far = self.targets[place].connection != "local"
         if is_far and (story.in_flight or self._ended is None):
             # What ansible-playbook had not said yet when it was ended is not known either.
             confirmed = False

@@ -140,6 +140,9 @@ def _lines_of(event: Mapping[str, Any], kind: str, task: str) -> Iterator[tuple[
     if event.get("censored"):
         yield "stdout", "  (hidden: no_log)\n"
         return
+    if event.get("too_long"):
+        yield "stdout", "  (its result is too long to be shown)\n"
+        return
     if event.get("is_loop"):  # what there is to show was shown with its items
         return
     if event.get("stdout"):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import asyncssh
+import pytest
 
 from executions.connectors import Credential, ErrorCode, Target
 from executions.connectors.ansible import folder
-from tests.executions.connectors.ansible.conftest import Sshd
 from tests.executions.connectors.ansible.password_server import password_server
 from tests.executions.connectors.ansible.playing import Stage, local, what_is_left
 from tests.executions.connectors.recording import wait_until
+from tests.sshd import Sshd
 
 PASSWORD = "pa55-of-the-machine"
 SECRET = "sw0rdfish-of-the-playbook"
@@ -52,7 +54,27 @@ def look(tmp_path: Path, private_key: str) -> None:
     assert [PASSWORD.encode() in path.read_bytes() for path in segments] == [True]
 
 
-async def test_secrets_are_in_memory_only_and_gone_with_the_run(stage: Stage, sshd: Sshd, tmp_path: Path) -> None:
+@pytest.fixture
+def certified(tmp_path: Path) -> Iterator[Target]:
+    """A machine that lets in whoever an authority has certified, and no key by itself."""
+    authority = asyncssh.generate_private_key("ssh-ed25519")
+    (tmp_path / "authority.pub").write_bytes(authority.export_public_key())
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    told = f"TrustedUserCAKeys {tmp_path}/authority.pub\nAuthorizedPrincipalsFile none"
+    server = Sshd(tmp_path / "certified", told)
+    certificate = authority.generate_user_certificate(key, "operator", principals=[server.username])
+    credential = Credential(
+        server.username,
+        private_key=key.export_private_key("openssh").decode(),
+        certificate=certificate.export_certificate().decode(),
+    )
+    yield server.target("certified", credential=credential)
+    server.close()
+
+
+async def test_secrets_are_in_memory_only_and_gone_with_the_run(
+    stage: Stage, sshd: Sshd, certified: Target, tmp_path: Path
+) -> None:
     locked = asyncssh.import_private_key(sshd.private_key).export_private_key("openssh", PASSPHRASE).decode()
     go_on, running = tmp_path / "go-on", tmp_path / "running"
     stage.write(
@@ -74,8 +96,16 @@ async def test_secrets_are_in_memory_only_and_gone_with_the_run(stage: Stage, ss
                 credential=Credential(username="operator", password=password),
             )
 
-        key = sshd.target("key", key=locked, passphrase=PASSPHRASE)
-        targets = [key, behind("password", PASSWORD), behind("wrong", "not-the-password"), local("here")]
+        jump = {
+            "host": "127.0.0.1",
+            "port": sshd.port,
+            "username": sshd.username,
+            "private_key": sshd.private_key,
+            "host_key": sshd.host_key,
+        }
+        by_key = Credential(sshd.username, private_key=locked, passphrase=PASSPHRASE, jump_hosts=(jump,))
+        key = sshd.target("key", credential=by_key)
+        targets = [key, behind("password", PASSWORD), behind("wrong", "not-the-password"), local("here"), certified]
         playing = asyncio.ensure_future(stage.play(targets, extra_vars={"word": SECRET}))
         try:
             await asyncio.to_thread(wait_until, running.exists, within_seconds=30)
@@ -85,7 +115,7 @@ async def test_secrets_are_in_memory_only_and_gone_with_the_run(stage: Stage, ss
             outcomes = await playing
 
     ended = {name: outcome.exit_code for name, outcome in outcomes.items()}
-    assert ended == {"key": 0, "password": 0, "wrong": None, "here": 0}
+    assert ended == {"key": 0, "password": 0, "wrong": None, "here": 0, "certified": 0}
     assert outcomes["wrong"].error_code == ErrorCode.AUTHENTICATION_FAILED
     for name in ("key", "password", "here"):
         assert hashlib.sha256(SECRET.encode()).hexdigest() in stage.stdout(name)

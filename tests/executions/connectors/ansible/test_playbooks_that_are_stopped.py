@@ -17,9 +17,10 @@ from executions.connectors.ansible import folder
 from executions.connectors.ansible.connector import make
 from executions.connectors.ansible.folder import IN_MEMORY, make_folder, sweep
 from executions.connectors.warden import Warden
-from tests.executions.connectors.ansible.conftest import Sshd, unused_port
+from tests.executions.connectors.ansible.conftest import unused_port
 from tests.executions.connectors.ansible.playing import PLAY, Stage, local, what_is_left
 from tests.executions.connectors.recording import is_alive, wait_until
+from tests.sshd import Sshd
 
 SLEEP = "- {{name: Sleep, shell: 'echo $$ > {folder}/{{{{ inventory_hostname }}}}.pid; exec sleep 600'}}"
 
