@@ -207,8 +207,8 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A PowerShell script. With `inputs` it is a program of the catalog, which finds them as `$args[0]`, a table of
-    texts, and standard input as the bytes in `$args[1]`; without, somebody's own, which finds its input as `$input`."""
+    """A PowerShell script. With `inputs` it is a program of the catalog, whose first argument is a table of them, and
+    whose second is standard input as bytes; without, it is somebody's own, which finds its input as `$input`."""
 
     text: str = field(repr=False)
     inputs: Mapping[str, str] | None = field(default=None, repr=False)

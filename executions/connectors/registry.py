@@ -122,6 +122,18 @@ def connector_for(tool_connector: str, connection: str) -> Connector:
     return connector
 
 
+def why_not(tool_connector: str, connection: str) -> str | None:
+    """Return why no connector does what a tool asks for on a target with this connection; None when one does.
+
+    Whether a worker has what that connector needs is another question, which only the worker can answer.
+    """
+    try:
+        _place_of(tool_connector, connection)
+    except NoConnector as reason:
+        return str(reason)
+    return None
+
+
 def capabilities() -> tuple[str, ...]:
     """What this process can do, as the fleet page names it."""
     mine = (name for name, needs in _NAMES.values() if needs is None or importlib.util.find_spec(needs) is not None)

@@ -24,6 +24,7 @@ from executions.plans.templates import TemplateContext, UnresolvedTemplate, rend
 from executions.service_inventory import inventory_of
 from executions.states import StepStatus
 from executions.tools import InvalidInput, Tool, get_catalog
+from executions.tools.fitting import misfits
 from safety.masking import PLACEHOLDER
 
 S = StepStatus
@@ -63,14 +64,18 @@ def rendered_inputs(step: StepState, context: TemplateContext) -> dict[str, Any]
 
 
 def invocation_of(
-    step: StepState, inputs: Mapping[str, Any], limit: float, secret_values: tuple[str, ...] = ()
+    step: StepState, target: TargetState, inputs: Mapping[str, Any], limit: float, secret_values: tuple[str, ...] = ()
 ) -> Invocation:
     """Check rendered inputs, into which secrets were filled, and prepare them. Raises Refusal.
 
     `secret_values`: all that the execution knows, since the output of an earlier step may bring one to a command line.
     """
+    tool = tool_of(step)
+    connection = target.planned["connection"] if target.planned else ""
+    for misfit in misfits(tool, inputs, connection):  # a template may have brought what did not fit
+        raise Refusal(misfit.code, f"{misfit.message}. {misfit.how_to_fix}", hopeless=True)
     try:
-        invocation = tool_of(step).prepare(
+        invocation = tool.prepare(
             inputs, timeout_seconds=limit, secret_values=secret_values, check=step.planned.get("check", False)
         )
     except InvalidInput as error:

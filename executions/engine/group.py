@@ -182,7 +182,7 @@ class GroupRunner:
         if step.names_secrets:
             invocation = await self._secrets.invocation_for(step, group.targets[0], group.inputs, limit, stop)
         else:
-            invocation = invocation_of(step, group.inputs, limit, self._secrets.values)
+            invocation = invocation_of(step, group.targets[0], group.inputs, limit, self._secrets.values)
         return replace(invocation, at_once=step.planned["fan_out"]["max_concurrent"])
 
     async def _reach(

@@ -174,7 +174,7 @@ class RunSecrets:
         stored = await _unless_stopped(self._stored_for(step, references, limit, again=target.attempt > 1), stop)
         values = _values_of(references, stored)
         self._learn(values.values())
-        return invocation_of(step, with_values(inputs, values), limit, self.values)
+        return invocation_of(step, target, with_values(inputs, values), limit, self.values)
 
     async def reach_of(self, step: StepState, target: TargetState, limit: float, stop: Stop) -> Target:
         """Return the target with the credential that its asset names. Raises Refusal, or Stopped.

@@ -226,7 +226,9 @@ class StepRunner:
                 # Only a worker whose lease the database has just seen is given a secret: so it commits first.
                 durable = durable or touches_something(step) or step.names_secrets
                 inputs = rendered_inputs(step, context_for(step, target, self._by_key))
-                invocation = None if step.names_secrets else invocation_of(step, inputs, limit, self._secrets.values)
+                invocation = None
+                if not step.names_secrets:
+                    invocation = invocation_of(step, target, inputs, limit, self._secrets.values)
             except Refusal as refusal:
                 self._begin(record, step, target)
                 self._ledger.submit(record)

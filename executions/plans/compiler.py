@@ -20,6 +20,7 @@ from executions.plans.compiled import (
     TargetUse,
     gravest,
 )
+from executions.plans.fitting import check_fit
 from executions.plans.inventory import Inventory, InventoryAsset
 from executions.plans.limits import PlanLimits
 from executions.plans.order import Graph, put_in_order
@@ -77,6 +78,7 @@ def compile_plan(
     check_run_as(drafts, problems)
     for draft in drafts:
         check_address(draft, problems)
+        check_fit(draft, problems)
     references = ReferenceChecker(drafts, queries, graph, problems)
     for place, draft in enumerate(drafts):
         references.check(place, draft)

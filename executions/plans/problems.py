@@ -24,6 +24,7 @@ class Code(StrEnum):
     PLAINTEXT_SECRET = "plaintext_secret"
     TOO_MANY_TARGETS = "too_many_targets"
     PLAN_TOO_LARGE = "plan_too_large"
+    NO_CONNECTOR = "no_connector"
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ def _command(tool: Tool, step: Mapping[str, Any], row: Mapping[str, object]) -> 
     context = TemplateContext(row=row, resolved=step["resolved"])
     try:
         inputs = {
-            name: render(rewrite(value, _as_known_now), context, quote=_quoting(tool, name))
+            name: render(rewrite(value, _as_known_now), context, quote=tool.quote_for(name))
             for name, value in step["inputs"].items()
         }
         named = {reference: _secret_name(reference) for reference in references_in(inputs)}
@@ -57,10 +57,6 @@ def _as_known_now(template: Template) -> str:
     return f'"<{template.path[0]} of {template.step_id}>"'  # no step id has a double quote
 
 
-def _quoting(tool: Tool, name: str) -> Any:
-    return shlex.quote if (tool.name, name) == ("shell", "command") else None
-
-
 def _secret_name(reference: SecretReference) -> str:
     return f"<secret {reference.path}{f' {reference.key}' if reference.key else ''}>"
 
@@ -73,6 +69,8 @@ def _runs_a_program_of_ours(tool: Tool, *, check: bool) -> bool:
 def _shown(tool: Tool, invocation: Invocation) -> str | None:
     if invocation.http is not None:
         return f"{invocation.http.method} {invocation.http.url}"[:LONGEST_COMMAND]
+    if tool.connector == "powershell" and invocation.script is not None:
+        return invocation.script.text[:LONGEST_COMMAND]
     if tool.connector != "command" or _runs_a_program_of_ours(tool, check=invocation.check):
         return None
     return shlex.join(invocation.argv)[:LONGEST_COMMAND]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from executions.connectors.registry import tool_connectors
-from executions.tools import command_lines
+from executions.tools import command_lines, values
 from executions.tools.parameters import Parameter, build_parameter
 from executions.tools.program_files import joined, misnamed, parts_of
 from executions.tools.schema import (
@@ -21,6 +21,7 @@ from executions.tools.schema import (
     WindowsSpec,
 )
 from executions.tools.tool import TAKES_ALL_INPUTS, Behaviour, CheckMode, Seconds, Tool
+from executions.tools.values import Check
 from executions.tools.windows import build_form
 
 T = TypeVar("T")
@@ -55,15 +56,24 @@ def _build_parameters(spec: ToolSpec, faults: list[str]) -> dict[str, Parameter]
     in_argv = set()
     for source in _sources(spec):
         in_argv |= command_lines.names_in([*(source.argv or ()), *(source.arguments or ()), *_check_templates(source)])
+    paths = _path_check(spec)
     parameters = {}
     for name, entry in spec.parameters.items():
         try:
-            parameters[name] = build_parameter(name, entry, fixed=name == fixed, in_argv=name in in_argv)
+            parameters[name] = build_parameter(
+                name, entry, fixed=name == fixed, in_argv=name in in_argv, path_check=paths
+            )
         except ValueError as error:
             faults.append(str(error))
     names = [*spec.parameters, *(alias for entry in spec.parameters.values() for alias in entry.aliases)]
     faults += [f"{name} is the name of two parameters" for name in sorted({n for n in names if names.count(n) > 1})]
     return parameters
+
+
+def _path_check(spec: ToolSpec) -> Check:
+    if spec.connector == "powershell":
+        return values.windows_path_check
+    return values.any_path_check if any(source.windows for source in _sources(spec)) else values.path_check
 
 
 def _sources(spec: ToolSpec) -> list[BehaviourSpec]:

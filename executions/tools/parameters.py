@@ -52,10 +52,15 @@ class Parameter:
         return holds_text and not self.in_argv and not self.fixed
 
 
-def build_parameter(name: str, spec: ParameterSpec, *, fixed: bool, in_argv: bool) -> Parameter:
-    """Compile one parameter. Raises ValueError with a sentence when the entry does not make sense."""
+def build_parameter(
+    name: str, spec: ParameterSpec, *, fixed: bool, in_argv: bool, path_check: Check = values.path_check
+) -> Parameter:
+    """Compile one parameter. Raises ValueError with a sentence when the entry does not make sense.
+
+    path_check: of which systems paths may be.
+    """
     _refuse_misplaced_words(name, spec)
-    check = _check(spec, fixed)
+    check = path_check if spec.type == "path" else _check(spec, fixed)
     given: dict[str, Any] = {"default": spec.default, "example": spec.example}
     for word, value in given.items():
         try:
@@ -149,7 +154,6 @@ def _check(spec: ParameterSpec, fixed: bool) -> Check:
         return containers.json_check(spec.max_length or _LONGEST_BODY)
     return {
         "boolean": values.boolean_check,
-        "path": values.path_check,
         "host": values.host_check,
         "url": values.relative_url_check if spec.relative else values.url_check,
         "auth": containers.auth_check,

@@ -33,7 +33,9 @@ Every tool that a step can name. This page is written from the catalog, `executi
 - A file that is replaced is replaced in one move, following symbolic links, and keeps owner and mode; access control
   lists and extended attributes are not kept. If the command is killed with SIGKILL in between, the old content stays
   and a file named `.opsconductor.` with six letters may be left beside it.
-- What runs on the target needs a POSIX sh and the usual programs, of GNU or busybox. `tcp_port_check` and the action
+- **Windows**: whether it can be used on machines with connection `powershell`. There it is a PowerShell program, not
+  argv; paths are written as on Windows, and `mode` means nothing.
+- What runs on other targets needs a POSIX sh and the usual programs, of GNU or busybox. `tcp_port_check` and the action
   tcp of `network_tools` use bash's `/dev/tcp` where there is bash, else python3, else nc.
 """
 
@@ -98,7 +100,7 @@ def _behaviours(tool: Tool) -> str:
     head = (f"`{tool.by}`", "Inputs") if several else ()
     rows = []
     for name, behaviour in tool.behaviours.items():
-        facts = (
+        facts: tuple[str, ...] = (
             behaviour.action_class,
             _yes(behaviour.idempotent),
             _yes(behaviour.irreversible),
@@ -107,10 +109,11 @@ def _behaviours(tool: Tool) -> str:
             _seconds(behaviour.estimated),
             _seconds(behaviour.default_timeout),
         )
+        if tool.connector == "command":
+            facts += (_yes(behaviour.windows is not None),)
         rows.append((f"`{name}`", _inputs(tool, behaviour), *facts) if several else facts)
-    return _table(
-        (*head, "Class", "Idempotent", "Irreversible", "Production-safe", "Check mode", "Usually", "Time limit"), rows
-    )
+    columns = ("Class", "Idempotent", "Irreversible", "Production-safe", "Check mode", "Usually", "Time limit")
+    return _table((*head, *columns, *(("Windows",) if tool.connector == "command" else ())), rows)
 
 
 def _inputs(tool: Tool, behaviour: Behaviour) -> str:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from executions.connectors.ansible.playbooks import HOW_TO_NAME, is_playbook_name
 from executions.tools.problems import Unfit
+from executions.tools.windows_paths import check_windows_path, is_windows_path
 
 Check = Callable[[Any, bool], Any]
 
@@ -199,6 +200,19 @@ def duration_check(*, minimum: float | None, maximum: float | None) -> Check:
         return _within(float(value), minimum, maximum)
 
     return check
+
+
+def windows_path_check(value: Any, final: bool) -> Any:
+    """An absolute path of Windows."""
+    if not final and has_template(value):
+        return plain_text(value)
+    return check_windows_path(plain_text(value))
+
+
+def any_path_check(value: Any, final: bool) -> Any:
+    """An absolute path, of POSIX or of Windows: which of the two fits the target is looked at with the target."""
+    known = type(value) is str and (final or not has_template(value))
+    return windows_path_check(value, final) if known and is_windows_path(value) else path_check(value, final)
 
 
 def path_check(value: Any, final: bool) -> Any:

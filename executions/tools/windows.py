@@ -1,6 +1,6 @@
 """What a tool does on Windows: its argv as it stands, or a PowerShell program that gets the inputs as a table of texts.
 
-No value becomes part of a script: the program is constant, and finds its inputs in `$args[0]`, by name.
+No value becomes part of a script: the program is constant, and its first argument is a table of its inputs, by name.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def test_no_program_is_without_a_tool() -> None:
     used = set()
     for path in FILES:
         document = yaml.safe_load(path.read_text())
-        for entries in (document, document.get("check", {})):
+        for entries in (document, document.get("check", {}), document.get("windows", {})):
             program = entries.get("program", []) if isinstance(entries, dict) else []
             used |= {program} if isinstance(program, str) else set(program)
     assert used == {path.name for path in PROGRAMS_DIRECTORY.iterdir()}

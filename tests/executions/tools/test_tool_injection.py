@@ -87,8 +87,9 @@ def in_kind(kind: str, text: str) -> Any:
 def test_a_value_arrives_as_the_text_it_is_or_is_refused(tool: Find, name: str, action: str, parameter: str) -> None:
     found = tool(name)
     kind = found.parameters[parameter].type
-    benign = BENIGN.get(kind, MARK)
-    for text in (value for evil in EVIL for value in ((evil, f"/{evil}") if kind == "path" else (evil,))):
+    root = "C:\\" if found.connector == "powershell" else "/"
+    benign = f"{root}{MARK}" if kind == "path" else BENIGN.get(kind, MARK)
+    for text in (value for evil in EVIL for value in ((evil, f"{root}{evil}") if kind == "path" else (evil,))):
         invocation, refused = attempt(found, inputs_for(found, action, parameter, in_kind(kind, text)))
         if invocation is None:
             assert [path for path in refused if not path.startswith(parameter)] == []
@@ -100,7 +101,8 @@ def test_a_value_arrives_as_the_text_it_is_or_is_refused(tool: Find, name: str, 
         inner = json.dumps(plain)[1:-1]  # a JSON body is JSON within the JSON that is compared
         wanted = everything_in(expected)
         encoded = quote_plus(text)  # a parameter of the address
-        assert everything_in(invocation) in [wanted.replace(benign, form) for form in (plain, inner, encoded)]
+        shown = json.dumps(benign)[1:-1]
+        assert everything_in(invocation) in [wanted.replace(shown, form) for form in (plain, inner, encoded)]
 
 
 def attempt(found: Tool, inputs: dict[str, Any]) -> tuple[Invocation | None, list[str]]:
