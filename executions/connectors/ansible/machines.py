@@ -177,7 +177,7 @@ class Describer:
                 f"Only a fingerprint of the host key of {way.name} is known; ssh, by which playbooks are run, needs the"
                 " whole key. Pin it: manage.py pin_host_keys --replace.",
             )
-        keys, authorities, revoked = KeyBook(replace(way, host_keys=whole), self.known_hosts).trusted
+        keys, authorities, revoked = KeyBook(replace(way, host_keys=whole), self.known_hosts).trusted(any_kind=False)
         if not keys and not authorities:
             raise no_way(
                 ErrorCode.HOST_KEY_UNKNOWN,
