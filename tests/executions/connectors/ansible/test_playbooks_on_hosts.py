@@ -135,6 +135,14 @@ async def test_a_host_that_no_task_came_to_is_no_success(stage: Stage) -> None:
     assert "no task for this host" in (outcomes["db"].error or "")
 
 
+async def test_a_result_too_long_to_be_handed_on_is_said_to_be_so(stage: Stage) -> None:
+    stage.write("- {name: Talk, raw: \"head -c 800000 /dev/zero | tr '\\\\0' x\"}\n- {name: End, raw: echo the end}")
+    outcomes = await stage.play([local("here")])
+
+    assert outcomes["here"].exit_code == 0
+    assert stage.stdout("here") == "ok: Talk\n  (its result is too long to be shown)\nchanged: End\nthe end\n"
+
+
 async def test_a_playbook_that_ansible_refuses_ran_nowhere_and_says_why(stage: Stage) -> None:
     stage.write("- there_is_no_such_module: {a: b}")
     outcomes = await stage.play([local("one"), local("two")])
