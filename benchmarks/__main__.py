@@ -107,7 +107,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with embedded_server(run_dir / "var") as server, Children(logs) as children:
             described = machine.describe(run_dir, server.url)
             run = Run(server, children, CACHE, run_dir, quick=args.quick, with_peers=not args.no_peers)
-            measurements = measure(run, mine, peers)
+            with run.closing:
+                measurements = measure(run, mine, peers)
     except KeyboardInterrupt:
         print("stopped: everything this run had started is ended, nothing was written", file=sys.stderr)
         return 130

@@ -45,6 +45,20 @@ def on_redis(run: Run, *, name: str, program: str, jobs: tuple[int, int]) -> Pee
         return PeerRates(name=name, skipped=str(reason))
 
 
+def on_sshd(run: Run, *, name: str, jobs: tuple[int, int], options: tuple[str, ...]) -> PeerRates:
+    """Measure on the run's SSH server; a job is one target. Skipped when there is no server to start."""
+    try:
+        sshd = run.sshd
+    except FileNotFoundError as reason:
+        return PeerRates(name=name, skipped=str(reason))
+    known_hosts = run.run_dir / "known_hosts"
+    known_hosts.write_text(f"[127.0.0.1]:{sshd.port} {sshd.host_key}\n")
+    return start(
+        run, name, "run_ansible", "--jobs", str(run.size(*jobs)), "--port", str(sshd.port), "--user", sshd.username,
+        "--key", sshd.folder / "client_key", "--known-hosts", known_hosts, *options,
+    )  # fmt: skip
+
+
 def _q2(bulk: int) -> tuple[str, Peer]:
     name = f"django-q2, ORM broker, 2 workers, bulk {bulk}"
     options = ("--workers", "2", "--bulk", str(bulk))
@@ -63,13 +77,20 @@ def _pgqueuer(driver: str, batch: int) -> tuple[str, Peer]:
     return name, partial(on_postgres, name=name, program="run_pgqueuer", jobs=(20_000, 5_000), options=options)
 
 
+def _ansible(module: str) -> tuple[str, Peer]:
+    name = f"ansible, forks=50, {module}"
+    return name, partial(on_sshd, name=name, jobs=(500, 100), options=("--forks", "50", "--module", module))
+
+
 CELERY = "celery on Redis, prefork 2"
+ANSIBLE = tuple(_ansible(module)[0] for module in ("raw", "command"))
 
 # The short names are those of --only.
 PEERS: dict[str, dict[str, Peer]] = {
     "django-q2": dict([_q2(1), _q2(50)]),
     "procrastinate": dict([_procrastinate(10), _procrastinate(50)]),
     "pgqueuer": dict([_pgqueuer("psycopg", 500), _pgqueuer("asyncpg", 100), _pgqueuer("asyncpg", 500)]),
+    "ansible": dict([_ansible("raw"), _ansible("command")]),
     "celery": {CELERY: partial(on_redis, name=CELERY, program="run_celery", jobs=(8000, 3000))},
 }
 

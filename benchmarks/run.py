@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from benchmarks.children import Children
 from benchmarks.database import Server
 from benchmarks.measurement import PeerRates
 from benchmarks.peer_environment import peer_python
+from tests.sshd import Sshd
 
 
 @dataclass
@@ -26,11 +28,19 @@ class Run:
     with_peers: bool
     template_ready: bool = False
     peers: dict[str, PeerRates] = field(default_factory=dict)
+    closing: ExitStack = field(default_factory=ExitStack)
 
     @cached_property
     def peer_python(self) -> Path:
         """The Python that has the peers; installs them the first time (ChildFailed when that cannot be done)."""
         return peer_python(self.children, self.cache_dir)
+
+    @cached_property
+    def sshd(self) -> Sshd:
+        """An SSH server on loopback, for as long as the run lasts. Raises FileNotFoundError when there is none here."""
+        server = Sshd(self.run_dir / "sshd")
+        self.closing.callback(server.close)
+        return server
 
     def size(self, full: int, quick: int) -> int:
         """The size of a measurement, by the kind of run."""

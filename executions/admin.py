@@ -26,9 +26,9 @@ from executions import (
 )
 from executions.asset_credentials import forbidden_credentials, not_allowed
 from executions.inventory_files import check_credential
-from executions.models import Asset, AssetGroup, Event, Execution, Step, StepTarget
+from executions.models import Asset, AssetGroup, Event, Execution, Health, Step, StepTarget
 from executions.pages.durations import between, span
-from executions.pages.looks import look_of
+from executions.pages.looks import HEALTH, UNCHECKED, look_of
 from executions.states import FINAL_EXECUTION, ExecutionStatus
 from queueing.models import DeadLetter, QueueEntry
 from safety.admin_access import (
@@ -283,7 +283,14 @@ class AssetQuestion(admin.SimpleListFilter):
     parameter_name = "which"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("active", "In use"), ("inactive", "Taken out of use"), ("alone", "In no group")]
+        return [
+            ("active", "In use"),
+            ("inactive", "Taken out of use"),
+            ("unwell", "Not healthy at the last check"),
+            ("unchecked", "Never checked"),
+            ("stale", "Stale: not heard of for long"),
+            ("alone", "In no group"),
+        ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         match self.value():
@@ -291,6 +298,12 @@ class AssetQuestion(admin.SimpleListFilter):
                 return queryset.filter(is_active=True)
             case "inactive":
                 return queryset.filter(is_active=False)
+            case "unwell":
+                return queryset.filter(is_active=True).exclude(health__in=["", Health.HEALTHY])
+            case "unchecked":
+                return queryset.filter(is_active=True, health="")
+            case "stale":
+                return queryset.filter(pk__in=Asset.objects.stale().values("pk"))
             case "alone":
                 return queryset.filter(groups=None)
         return queryset
@@ -355,6 +368,7 @@ class AssetAdmin(OwnTenant):
         "connection",
         "environment",
         "criticality",
+        "how_it_is",
         "group_names",
         "is_active",
         "runs",
@@ -363,10 +377,18 @@ class AssetAdmin(OwnTenant):
     search_fields = ("name", "hostname", "ip_address", "tags")
     filter_horizontal = ("groups",)
     ordering = ("name",)
-    readonly_fields = ("created_at", "updated_at")
+    readonly_fields = (
+        "source", "missing_since_at", "last_seen_at", "health", "health_code", "health_message", "checked_at",
+        "response_ms", "created_at", "updated_at",
+    )  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).prefetch_related("groups")
+
+    @display(description="Health", ordering="health")
+    def how_it_is(self, asset: Asset) -> SafeString:
+        look = HEALTH.get(asset.health, UNCHECKED)
+        return status_chip(look.colour, look.word)
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "groups":

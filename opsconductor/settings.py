@@ -176,7 +176,7 @@ WHITENOISE_USE_FINDERS = True  # serves from the source tree: no collectstatic b
 
 DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 1024 * 1024  # a batch of 1,000 plans; request_limits.py has the limit of each door
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 1000
-DATA_UPLOAD_MAX_NUMBER_FILES = 1  # nothing here takes a file
+DATA_UPLOAD_MAX_NUMBER_FILES = 1  # the import of assets takes one, and nothing else here takes any
 
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}

@@ -20,6 +20,7 @@ from pytest_django.plugin import blocking_manager_key
 
 from queueing.models import QueueControl
 from tests.installations import LiveInstallation, clean_environment
+from tests.sshd import sshd as sshd
 
 _sql_flush = DatabaseOperations.sql_flush
 

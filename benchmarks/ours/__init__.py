@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks.measurement import Measurement
-from benchmarks.ours import events, growth, idempotency, latency, masking, queue, renewal, submit, whole
+from benchmarks.ours import events, fan_out, growth, idempotency, latency, masking, queue, renewal, submit, whole
 from benchmarks.run import Run
 
 
@@ -27,5 +27,6 @@ MEASUREMENTS: dict[str, Ours] = {
     "idempotency": Ours(idempotency.measure),
     "masking": Ours(masking.measure),
     "renewal": Ours(renewal.measure),
+    "fan-out": Ours(fan_out.measure, peers=("ansible",)),
     "growth": Ours(growth.measure),
 }

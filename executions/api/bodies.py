@@ -96,6 +96,10 @@ StepKey = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterV
 class PreviewBody(SubmissionBody):
     """What would be submitted. Everything but the plan may be left out."""
 
+    reachability: Annotated[bool, Field(strict=True)] = Field(
+        False, description="Have workers connect and sign in to the machines, and wait up to 20 s for what they find."
+    )
+
 
 class ReasonBody(BaseModel):
     """Why."""
@@ -164,6 +168,12 @@ def submission_of(body: Mapping[str, Any], *, key: str | None = None) -> Submiss
     """
     read = SubmissionBody.model_validate(_without_decided(body))
     return _submission(read, key)
+
+
+def preview_of(body: Mapping[str, Any]) -> tuple[Submission, bool]:
+    """Check the body of a preview; return it, and whether the machines are to be tried. Raises ValidationError."""
+    read = PreviewBody.model_validate(_without_decided(body))
+    return _submission(read, None), read.reachability
 
 
 def batch_submission_of(body: object) -> Submission:

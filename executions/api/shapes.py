@@ -76,6 +76,7 @@ class Preview(Shape):
     blast_radius: dict[str, Any] = {}
     machines: list[dict[str, Any]] = []
     warnings: list[str] = []
+    reachability: dict[str, Any] = {}
     steps: list[dict[str, Any]] = []
     not_checked: list[str] = []
 

@@ -12,13 +12,14 @@ from rest_framework.request import Request
 
 from executions.api.answers import answer
 from executions.api.base import ApiView, caller
-from executions.api.bodies import BatchBody, PreviewBody, batch_submission_of, submission_of
+from executions.api.bodies import BatchBody, PreviewBody, batch_submission_of, preview_of, submission_of
 from executions.api.detail import execution_state, links
 from executions.api.problems import body_errors, describe
 from executions.api.reading import idempotency_key, read_body, wait_seconds
 from executions.api.schema import call
 from executions.api.shapes import BatchAnswers, Preview
 from executions.live.hub import hub
+from executions.live.reachability import check_machines
 from executions.models import Execution
 from executions.services import Accepted, Refused, Submission, preview, submit, submit_many
 from executions.states import FINAL_EXECUTION, ExecutionStatus
@@ -160,11 +161,15 @@ class PreviewView(ApiView):
         scope=Scope.SUBMIT,
         tag="executions",
         description="Steps, resolved targets, locks, approvals, permissions and time limits, or every reason why the "
-        "plan would be refused. Nothing is written.",
+        "plan would be refused. Nothing is written, unless `reachability` is asked for: workers then connect and sign "
+        "in to the machines, as executions of the tool `asset-check`.",
         takes=PreviewBody,
         gives=Preview,
         example=EXAMPLE_BODY,
     )
     def post(self, request: Request) -> HttpResponse:
-        wanted = submission_of(read_body(request))
-        return answer(preview(wanted.document, by=caller(request), check=wanted.check))
+        wanted, tries_machines = preview_of(read_body(request))
+        shown = preview(wanted.document, by=caller(request), check=wanted.check)
+        if tries_machines and shown["acceptable"]:
+            check_machines(shown, by=caller(request))
+        return answer(shown)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from executions.models import Health
 from executions.states import ExecutionStatus, StepStatus
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """`icon` is the id of a symbol in static/icons.svg; `meaning` completes "It …"."""
+    """`icon` is the id of a symbol in static/icons.svg; `meaning` completes "It …"; `colour` is that of a status."""
 
     word: str
     icon: str
     meaning: str
+    colour: str = ""
 
 
 E = ExecutionStatus
@@ -36,6 +38,15 @@ LOOKS: dict[str, Look] = {
     S.SKIPPED: Look("Skipped", "skip", "was not run"),
     S.UNKNOWN: Look("Unknown", "question", "may or may not have happened"),
 }
+
+# What the last check of an asset found.
+HEALTH: dict[str, Look] = {
+    Health.HEALTHY: Look("Healthy", "check", "answered, and let us sign in", "succeeded"),
+    Health.UNREACHABLE: Look("Unreachable", "cross", "did not answer", "failed"),
+    Health.REFUSED: Look("Refused", "hand", "answered, and did not let us in", "needs_attention"),
+    Health.FAILED: Look("Not checkable", "question", "could not be checked", "unknown"),
+}
+UNCHECKED = Look("Not checked", "dot", "was never checked", "pending")
 
 PROBLEMS = (S.FAILED, S.TIMED_OUT, S.UNKNOWN)
 STEP_ORDER = (S.FAILED, S.TIMED_OUT, S.UNKNOWN, S.RUNNING, S.PENDING, S.CANCELLED, S.SKIPPED, S.SUCCEEDED)

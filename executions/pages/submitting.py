@@ -10,6 +10,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
 from executions import services
+from executions.live.reachability import check_machines
 from executions.pages.plan_view import inputs_of
 from executions.pages.views import page, signed_in
 from executions.services import Refused, Submission
@@ -32,7 +33,7 @@ steps:
 @require_http_methods(["GET", "POST"])
 def new(request: HttpRequest) -> HttpResponse:
     """Show the form; with POST a preview below it, or, with `do=submit`, make the execution and go to its page;
-    with `do=check`, one that changes nothing."""
+    with `do=check`, one that changes nothing; `do=reach` tries the machines of the preview besides."""
     text = request.POST.get("plan", EXAMPLE)
     reason = request.POST.get("reason", "").strip()
     context: dict[str, Any] = {"nav": "new", "plan": text, "reason": reason}
@@ -50,6 +51,8 @@ def new(request: HttpRequest) -> HttpResponse:
                 return redirect("executions:detail", accepted.execution_id)
         else:
             context["preview"] = services.preview(text, by=user)
+            if request.POST.get("do") == "reach" and context["preview"]["acceptable"]:
+                check_machines(context["preview"], by=user)
         for step in context["preview"].get("steps", []):
             step["shown_inputs"] = inputs_of(step["tool"], step["inputs"])
     return render(request, "executions/new.html", context, status=200)

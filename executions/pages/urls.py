@@ -2,14 +2,17 @@
 
 from django.urls import path
 
-from executions.pages import actions, submitting, views
+from executions.pages import actions, assets, submitting, views
 
 app_name = "executions"
 
 urlpatterns = [
     path("", views.executions, name="list"),
     path("new/", submitting.new, name="new"),
-    path("assets/", views.assets, name="assets"),
+    path("assets/", assets.assets, name="assets"),
+    path("assets/import/", assets.import_assets, name="asset_import"),
+    path("assets/<int:asset_id>/", assets.asset, name="asset"),
+    path("assets/<int:asset_id>/check/", assets.check, name="asset_check"),
     path("<int:execution_id>/", views.execution, name="detail"),
     path("<int:execution_id>/fragments/", views.fragments, name="fragments"),
     path("<int:execution_id>/hosts/", views.hosts, name="hosts"),

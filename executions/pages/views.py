@@ -1,4 +1,4 @@
-"""The pages people read: the list, an execution, the assets."""
+"""The pages people read: the list and an execution."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from executions.live.feed import aread_page, read_page
-from executions.models import Asset, Execution, ExecutionPlan
+from executions.models import Execution, ExecutionPlan
 from executions.pages.listing import Listing
 from executions.pages.looks import LOOKS
 from executions.pages.overview import Overview, hosts_table
 from executions.pages.plan_view import plan_steps
 from executions.services.plan_secrets import PlanSecrets
-from queueing.models import AssetLock
 from safety import rbac
 from safety.models import User
 
@@ -153,24 +152,3 @@ async def _lines(execution_id: int, target: int | None) -> AsyncIterator[str]:
             pieces.append(data["text"])
             at_line_start = data["text"].endswith("\n")
         yield "".join(pieces)
-
-
-@page
-@require_GET
-def assets(request: HttpRequest) -> HttpResponse:
-    """The machines that plans can name, and who has them now."""
-    user = signed_in(request)
-    rows = Asset.objects.filter(rbac.visible_assets(user)).prefetch_related("groups")
-    if words := request.GET.get("q", "").replace("\0", "").strip():
-        rows = rows.filter(name__icontains=words) | rows.filter(hostname__icontains=words)
-    shown = list(rows.order_by("name")[:501])
-    locks: dict[int, list[AssetLock]] = {}
-    for lock in AssetLock.objects.filter(asset_id__in=[asset.pk for asset in shown], state="held").order_by("held_at"):
-        locks.setdefault(lock.asset_id, []).append(lock)
-    context: dict[str, Any] = {
-        "nav": "assets",
-        "rows": [(asset, locks.get(asset.pk, [])) for asset in shown[:500]],
-        "cut": len(shown) > 500,
-        "q": words,
-    }
-    return render(request, "executions/assets.html", context)

@@ -32,6 +32,8 @@ def machines_of(plan: CompiledPlan, secrets: PlanSecrets) -> list[dict[str, Any]
             "lock": "exclusive" if use.exclusive else "shared",
             "credential": credentials.get(asset.credential),
             "host_key": _host_key(asset),
+            "health": asset.health,
+            "checked_at": asset.checked_at,
         }
         for use in plan.targets.values()
         if (asset := assets.get(use.asset_id)) is not None

@@ -12,7 +12,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from executions.pages.durations import span
-from executions.pages.looks import look_of
+from executions.pages.looks import Look, look_of
 
 register = template.Library()
 
@@ -30,6 +30,15 @@ def chip(status: str, text: str = "") -> SafeString:
     return format_html(
         '<span class="chip" data-status="{}" title="It {}.">{}{}</span>',
         status, look.meaning, icon(look.icon), text or look.word,
+    )  # fmt: skip
+
+
+@register.simple_tag
+def health_chip(look: Look) -> SafeString:
+    """What the last check of an asset found: icon and word, in its colour."""
+    return format_html(
+        '<span class="chip" data-status="{}" title="It {}.">{}{}</span>',
+        look.colour, look.meaning, icon(look.icon), look.word,
     )  # fmt: skip
 
 

@@ -77,6 +77,7 @@ def _json(route: str, of: Belongings) -> dict[str, Any]:
 
 def _form(route: str, of: Belongings) -> dict[str, Any]:
     forms: dict[str, dict[str, Any]] = {
+        "executions/assets/import/": {"format": "csv", "text": "name,connection\nnew,local\n", "do": "import"},
         "executions/new/": {"plan": json.dumps(_plan(of)), "do": "submit"},
         "executions/<int:execution_id>/resolve/": {"step": "check", "as": "failed", "reason": "matrix"},
         "admin/password_change/": {"old_password": PASSWORD, "new_password1": "a long enough one",

@@ -574,6 +574,8 @@ GET approvals/badge/
 = login login 405   405   405   405   405   405   405   405   405   405   405   405
 POST executions/
 POST executions/assets/
+POST executions/assets/<int:asset_id>/
+GET executions/assets/<int:asset_id>/check/
 POST approvals/
 POST approvals/badge/
 POST executions/<int:execution_id>/
@@ -588,6 +590,20 @@ GET executions/<int:execution_id>/withdraw-approval/
 GET executions/<int:execution_id>/retry/
 GET executions/<int:execution_id>/resolve/
 GET executions/<int:execution_id>/dead-letter/
+
+# An asset's page; importing on one
+= login login 404   200   200   200   200   200   200   200   404   200   404   404
+GET executions/assets/<int:asset_id>/
+
+= login login 403   403   403   403   403   200   200   200   403   403   200   200
+GET executions/assets/import/
+
+= login login 403   403   403   403   403   done  done  done  403   403   done  done
+POST executions/assets/import/
+
+# Checking an asset is a submit
+= login login 404   done  none  none  none  none  done  done  404   none  404   404
+POST executions/assets/<int:asset_id>/check/
 
 # Submitting on a page
 = login login none  done  none  none  none  none  done  done  none  none  none  none
