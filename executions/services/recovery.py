@@ -127,7 +127,8 @@ def resubmittable(document: dict[str, Any]) -> dict[str, Any]:
     return {
         "title": document["title"],
         "steps": steps,
-        **{name: document[name] for name in ("environment", "labels", "safety_checks") if document.get(name)},
+        # Without `check`, what was only checked would be carried out.
+        **{name: document[name] for name in ("environment", "labels", "safety_checks", "check") if document.get(name)},
     }
 
 

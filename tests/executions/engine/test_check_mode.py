@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from executions.models import Execution, OutputChunk, StepTarget
-from executions.services import Submission, submit
+from executions.models import Execution, ExecutionPlan, OutputChunk, StepTarget
+from executions.services import Submission, retry, submit
 from safety.models import User
 from tests.executions.engine.conftest import Workers, assert_nothing_left_behind, ended, shell, step_statuses
 
@@ -55,3 +55,29 @@ def test_a_check_that_fails_is_a_failure(workers: Workers, requester: User, tmp_
     workers.start(WORKER_PROCESSES="1")
     assert ended(execution_id).status == "failed"
     assert "there is no file" in printed(execution_id)
+    assert not ran_for_real(tmp_path)
+
+    (tmp_path / "no.conf").write_text("b=1\n")
+    for again in (retry(execution_id, by=requester), retry(execution_id, by=requester, from_start=True)):
+        assert ended(again.execution_id).status == "succeeded"
+        assert Execution.objects.get(pk=again.execution_id).title == "Check mode: config_manager"
+        assert ExecutionPlan.objects.get(pk=again.execution_id).document["check"] is True
+        assert (tmp_path / "no.conf").read_text() == "b=1\n"
+
+
+def ran_for_real(folder: Path) -> bool:
+    return any(folder.iterdir())
+
+
+def test_a_check_that_fails_undoes_nothing(workers: Workers, requester: User, tmp_path: Path) -> None:
+    undo = {"tool": "shell", "inputs": {"command": f"touch {tmp_path}/undone"}}
+    steps = [
+        {**set_key(tmp_path / "a.conf"), "id": "fine", "rollback": undo},
+        {**set_key(tmp_path / "no.conf"), "id": "fails", "on_failure": "rollback", "rollback": undo},
+    ]
+    (tmp_path / "a.conf").write_text("b=1\n")
+    execution_id = submit(Submission({"check": True, "steps": steps}), by=requester).execution_id
+    workers.start(WORKER_PROCESSES="1")
+    assert ended(execution_id).status == "failed"
+    assert step_statuses(execution_id) == {"fine": "succeeded", "fails": "failed"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.conf"]
