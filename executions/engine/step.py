@@ -32,6 +32,7 @@ from executions.engine.outcome import step_verdict
 from executions.engine.secrets import RunSecrets, Stopped
 from executions.engine.state import OVER, ExecutionState, StepState, TargetState
 from executions.engine.transcript import Attempted
+from executions.engine.turns import Turns
 from executions.engine.verdict import Verdict
 from executions.engine.waves import Wave, left_out, left_out_verdict, waves_of
 from executions.services.policy import retry_pause_seconds, spread, step_seconds
@@ -50,7 +51,7 @@ NONE_LEFT = Verdict(
 class StepRunner:
     """Runs the steps of one execution under one lease."""
 
-    __slots__ = ("_by_key", "_control", "_fence", "_groups", "_ledger", "_moves", "_secrets", "_state")
+    __slots__ = ("_by_key", "_control", "_fence", "_groups", "_ledger", "_moves", "_secrets", "_state", "_turns")
 
     def __init__(
         self, state: ExecutionState, fence: int, ledger: Ledger, moves: Moves, control: Control, secrets: RunSecrets
@@ -62,6 +63,7 @@ class StepRunner:
         self._control = control
         self._secrets = secrets
         self._by_key = {step.key: step for step in state.steps}
+        self._turns = Turns()
         self._groups = GroupRunner(state, fence, ledger, moves, control, secrets, self._print)
 
     def ready(self) -> list[StepState]:
@@ -172,6 +174,7 @@ class StepRunner:
                 record.events += opening  # with the first of its targets: a wave that begins has begun
                 opening.clear()
                 try:
+                    await self._turns.take()
                     failed = await self._run_unit(step, unit, record)
                 except Exception:
                     self._control.halt()
@@ -237,6 +240,7 @@ class StepRunner:
             self._begin(record, step, target)
             if durable:
                 await self._ledger.commit(record)
+                await self._turns.take()  # a group of a thousand is durable at once
             else:
                 self._ledger.submit(record)
             attempted = await self._attempt(step, target, inputs, invocation, limit)

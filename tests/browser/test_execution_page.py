@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from executions.models import Execution, StepTarget
+from executions.models import Execution, Step, StepTarget
 from executions.retention import Pace, prune
 from safety.models import User
 from tests.executions.live.rows import make_execution, move, move_target, print_out
@@ -217,3 +217,30 @@ def test_a_log_that_retention_removed_says_so_instead_of_being_empty(open_page: 
     expect(page.locator("[data-live]")).to_have_attribute("data-live", "ended")
     page.locator("#tab-audit").click()
     expect(page.locator("#panel-audit [data-removed]")).to_have_text(execution.removal_notice)
+
+
+def test_the_hosts_of_a_wave_and_the_unreachable_can_be_shown_alone(open_page: OpenPage, alice: User) -> None:
+    names = [f"web-{number:02}" for number in range(1, 41)]
+    execution = make_execution(alice, steps=["roll-out", "check"], hosts=names, status="failed")
+    Step.objects.filter(execution=execution, key="roll-out").update(waves=[1, 10, 29], status="failed")
+    rows = StepTarget.objects.filter(execution=execution, step__key="roll-out")
+    rows.filter(position__lte=11).update(status="succeeded", attempt=1)
+    rows.filter(name="web-04").update(status="failed", error_code="unreachable", error="No route to it.", attempt=3)
+    rows.filter(name="web-05").update(status="failed", error_code="exit_code", exit_code=7, error="It ended with 7.")
+    rows.filter(position__gt=11).update(status="skipped")
+    page = open_page(f"/executions/{execution.pk}/")
+    expect(page.locator(".rail .step").first).to_contain_text("1 failed · 1 unreachable · wave 2 of 3")
+    page.locator("#tab-hosts").press("Enter")
+    expect(page.locator("#hosts-count")).to_have_text("40 of 40 hosts, 2 with a failure")
+    cell = page.locator(".matrix-row", has_text="web-04").locator(".cell").first
+    expect(cell).to_have_text("Unreachable ×3 · w2")
+    show = page.locator("#hosts-show")
+    show.select_option(label="only unreachable")
+    expect(page.locator("#hosts-count")).to_contain_text("1 of 40 hosts")
+    show.select_option(label="wave 2 of 3")
+    expect(page.locator("#hosts-count")).to_contain_text("10 of 40 hosts")
+    page.locator("button", has_text="Retry 40 hosts").click()
+    where = page.locator("#dialog-retry select[name=only]")
+    expect(where.locator("option")).to_have_text(
+        ["on all 40 hosts that are left", "on the 1 that could not be reached", "on the 1 that were reached and failed"]
+    )
