@@ -149,7 +149,8 @@ class AnsibleConnector:
         folder.write("ansible.cfg", files.ansible_cfg(folder.path))
         hosts = folder.write("hosts.yml", files.inventory(machines))
         wrapper = folder.write("playbook.yml", files.wrapper(playbook))
-        arguments = ["-i", str(hosts), "--forks", str(min(self._forks, len(machines)))]
+        forks = min(self._forks, len(machines), invocation.at_once or self._forks)
+        arguments = ["-i", str(hosts), "--forks", str(forks)]
         if asked.get("extra_vars"):
             arguments += ["-e", f"@{folder.write('vars.yml', files.extra_vars(asked['extra_vars']))}"]
         if asked.get("check") or invocation.check:

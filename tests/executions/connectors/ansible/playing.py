@@ -32,7 +32,13 @@ class Stage:
         (self.folder / name).write_text(f"{play}  tasks:\n{lines}")
 
     async def play(
-        self, targets: Sequence[Target], *, stop: Stop | None = None, playbook: str = "site.yml", **inputs: Any
+        self,
+        targets: Sequence[Target],
+        *,
+        stop: Stop | None = None,
+        playbook: str = "site.yml",
+        at_once: int | None = None,
+        **inputs: Any,
     ) -> dict[str, Outcome]:
         """Run a playbook on targets; return their outcomes by name. Each has one, and no second."""
 
@@ -43,7 +49,7 @@ class Stage:
         self.outcomes = {}
         self.sinks = {target.name: RecordingSink() for target in targets}
         await self.connector.run_group(
-            Invocation(stdin=json.dumps({"playbook": playbook, **inputs}).encode()),
+            Invocation(stdin=json.dumps({"playbook": playbook, **inputs}).encode(), at_once=at_once),
             targets,
             sinks=list(self.sinks.values()),
             stop=stop or Stop(),

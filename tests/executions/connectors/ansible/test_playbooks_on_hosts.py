@@ -143,6 +143,13 @@ async def test_a_result_too_long_to_be_handed_on_is_said_to_be_so(stage: Stage) 
     assert stage.stdout("here") == "ok: Talk\n  (its result is too long to be shown)\nchanged: End\nthe end\n"
 
 
+async def test_no_more_hosts_are_worked_at_than_the_step_allows(stage: Stage) -> None:
+    stage.write("- debug: {msg: 'at once: {{ ansible_forks }}'}")
+    await stage.play([local("one"), local("two"), local("three")], at_once=2)
+
+    assert "at once: 2\n" in stage.stdout("one")
+
+
 async def test_a_playbook_that_ansible_refuses_ran_nowhere_and_says_why(stage: Stage) -> None:
     stage.write("- there_is_no_such_module: {a: b}")
     outcomes = await stage.play([local("one"), local("two")])
