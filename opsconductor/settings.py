@@ -245,6 +245,14 @@ def _tools_dir() -> Path | None:
     return folder if folder.is_dir() else None
 
 
+def _known_hosts() -> str:
+    """A file in the form of OpenSSH's known_hosts, or nothing: then only the inventory says which key a host has."""
+    given = env_str("SSH_KNOWN_HOSTS", "")
+    if given and not Path(given).is_file():
+        raise ConfigError(f"SSH_KNOWN_HOSTS names {given}, which is no file: correct it, or unset it.")
+    return given
+
+
 # Plans and limits
 TOOLS_DIR = _tools_dir()
 MAX_TARGETS = env_int("MAX_TARGETS", 1000, minimum=1, maximum=100_000)
@@ -253,6 +261,7 @@ HTTP_ALLOWED_NETWORKS = env_networks("HTTP_ALLOWED_NETWORKS", [])
 ANSIBLE_PLAYBOOKS = Path(env_str("ANSIBLE_PLAYBOOKS", str(VAR_DIR / "playbooks"))).resolve()
 ANSIBLE_FORKS = env_int("ANSIBLE_FORKS", 20, minimum=1, maximum=1000)
 WINRM_CA_BUNDLE = env_certificates("WINRM_CA_BUNDLE")
+SSH_KNOWN_HOSTS = _known_hosts()
 WINRM_AUTH = env_choice("WINRM_AUTH", "negotiate", ["negotiate", "ntlm", "kerberos", "basic"])
 IDEMPOTENCY_WINDOW = timedelta(hours=env_int("IDEMPOTENCY_WINDOW_HOURS", 24, minimum=1))
 # How long after its end something is kept (executions/retention.py); no time at all means for ever.

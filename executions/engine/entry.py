@@ -56,6 +56,7 @@ class Engine:
             options={
                 "ansible_playbooks": settings.ANSIBLE_PLAYBOOKS,
                 "ansible_forks": settings.ANSIBLE_FORKS,
+                "ssh_known_hosts": settings.SSH_KNOWN_HOSTS,
                 "winrm_ca_bundle": settings.WINRM_CA_BUNDLE,
                 "winrm_auth": settings.WINRM_AUTH,
                 "automation": settings.AUTOMATION_SERVICE,

@@ -35,6 +35,7 @@ ACTIONS: dict[str, str] = {
     "asset.change": "changed an asset",
     "asset.delete": "removed an asset",
     "asset.import": "imported assets",
+    "asset.pin_host_key": "pinned a host key",
     "asset.sync": "synced assets with their source",
     "asset_group.create": "added an asset group",
     "asset_group.change": "changed an asset group",

@@ -64,7 +64,7 @@ class KeyBook:
             return no_way(
                 ErrorCode.HOST_KEY_UNKNOWN,
                 f"Nobody has said which host key {self._name} has; it showed {seen}. Compare it with what its console"
-                " says, then pin it: manage.py pin_host_keys, or the action on the asset.",
+                " says, then pin it: manage.py pin_host_keys.",
             )
         return no_way(
             ErrorCode.HOST_KEY_CHANGED,

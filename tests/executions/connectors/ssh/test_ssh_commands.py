@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import shutil
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
-from executions.connectors import ErrorCode, Invocation, Outcome, Stop
+from executions.connectors import ErrorCode, Invocation, Outcome, Stop, Stream
 from executions.connectors.ssh import SshConnector
 from tests.executions.connectors.recording import RecordingSink
 from tests.sshd import Sshd
@@ -60,6 +64,79 @@ async def test_arguments_arrive_as_they_are(connector: SshConnector, sshd: Sshd,
     assert (outcome.exit_code, sink.stdout) == (0, f"<{word}>")
     _, sink = await run(connector, sshd, "sh", "-c", 'printf %s "$WORD"', environment={"WORD": word})
     assert sink.stdout == word
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash", "fish", "tcsh"])
+async def test_no_login_shell_reads_anything_of_the_command(
+    connector: SshConnector, tmp_path: Path, shell: str
+) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell} on this machine (Debian has it)")
+    words = ("it's", '"$(id)"', "`id`", "!!", "a\nb", "\\", "*", "-n", "{a,b}", "~", "%s")
+    with closing(Sshd(tmp_path / "own", f'ForceCommand {shell} -c "$SSH_ORIGINAL_COMMAND"')) as server:
+        outcome, sink = await run(connector, server, "printf", "<%s>", *words)
+        assert (outcome.exit_code, sink.stdout) == (0, "".join(f"<{word}>" for word in words)), outcome.error
+        await connector.close()
+
+
+async def test_what_a_login_script_prints_is_not_the_commands(connector: SshConnector, tmp_path: Path) -> None:
+    noisy = 'sh -c "echo welcome; echo hint >&2; exec sh -c \'eval \\"\\$SSH_ORIGINAL_COMMAND\\"\'"'
+    with closing(Sshd(tmp_path / "own", f"ForceCommand {noisy}")) as server:
+        outcome, sink = await run(connector, server, "sh", "-c", "echo out; echo err >&2")
+        assert (outcome.exit_code, sink.stdout, sink.stderr) == (0, "out\n", "err\n"), outcome.error
+        await connector.close()
+
+
+async def test_an_account_that_runs_no_commands_is_told(connector: SshConnector, tmp_path: Path) -> None:
+    with closing(Sshd(tmp_path / "own", "ForceCommand echo This account is not available.")) as server:
+        outcome, _ = await run(connector, server, "true")
+        assert outcome.error_code == ErrorCode.NOT_SUPPORTED
+        assert "This account is not available" in (outcome.error or "")
+        await connector.close()
+
+
+async def test_nul_is_refused_and_names_that_no_shell_can_set(connector: SshConnector, sshd: Sshd) -> None:
+    for argv, environment in ((("a\0b",), {}), (("true",), {"A": "\0"}), (("true",), {"A;id": "x"}), (("",), {})):
+        outcome, _ = await run(connector, sshd, *argv, environment=environment)
+        assert outcome.error_code == ErrorCode.INVALID_INVOCATION
+
+
+async def test_the_command_line_over_there_shows_the_commands_own_words_alone(
+    connector: SshConnector, sshd: Sshd
+) -> None:
+    script = "cat >/dev/null; tr '\\0' ' ' < /proc/$PPID/cmdline; env | sort"
+    outcome, sink = await run(connector, sshd, "sh", "-c", script, stdin=b"geheim-1", environment={"TOKEN": "geheim-2"})
+    parent, _, environment = sink.stdout.partition("\n")
+
+    assert outcome.exit_code == 0
+    assert "geheim" not in parent
+    assert "OPSCONDUCTOR_FENCE=7\n" in environment
+    assert "OPSCONDUCTOR_RUN=" in environment
+    assert "TOKEN=geheim-2" in environment
+
+
+async def test_a_sink_that_waits_makes_the_command_wait(connector: SshConnector, sshd: Sshd, tmp_path: Path) -> None:
+    class SlowSink(RecordingSink):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate = asyncio.Event()
+
+        async def write(self, stream: Stream, data: bytes) -> None:  # type: ignore[override]
+            super().write(stream, data)
+            await self.gate.wait()
+
+    sink, has_written = SlowSink(), tmp_path / "has-written"
+    script = f"head -c 20000000 /dev/zero; : > {has_written}"
+    running = asyncio.ensure_future(run(connector, sshd, "sh", "-c", script, sink=sink))
+    await sink.something_came.wait()
+    done, _ = await asyncio.wait({running}, timeout=0.5)
+    assert not done
+    assert not has_written.exists(), "the command could write 20 MB although nobody took them"
+
+    sink.gate.set()
+    outcome, _ = await running
+    assert outcome.exit_code == 0
+    assert len(sink.bytes_of("stdout")) == 20_000_000
 
 
 @pytest.mark.parametrize("size", [1, 16384, 16385, 1_000_003])
