@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from django.conf import settings
+
 from executions.models import Asset, Connection
 from executions.plans import CompiledPlan
 from executions.services.plan_secrets import PlanSecrets
@@ -16,9 +18,10 @@ MOST_NAMED = 5
 def machines_of(plan: CompiledPlan, secrets: PlanSecrets) -> list[dict[str, Any]]:
     """Return each machine with where, as whom, with which credential and by which host key it would be reached.
 
-    One query for the machines, and one to the store of secrets for all their credentials.
+    Two queries for the machines, and one to the store of secrets for all their credentials.
     """
     assets = Asset.objects.in_bulk(plan.targets)
+    stale = set(Asset.objects.stale().filter(pk__in=assets).values_list("pk", flat=True))
     credentials = secrets.credentials({asset.credential for asset in assets.values() if asset.credential})
     return [
         {
@@ -34,6 +37,7 @@ def machines_of(plan: CompiledPlan, secrets: PlanSecrets) -> list[dict[str, Any]
             "host_key": _host_key(asset),
             "health": asset.health,
             "checked_at": asset.checked_at,
+            "stale": use.asset_id in stale,
         }
         for use in plan.targets.values()
         if (asset := assets.get(use.asset_id)) is not None
@@ -45,7 +49,10 @@ def warnings_of(machines: Iterable[Mapping[str, Any]]) -> list[str]:
     unstored: dict[str, list[str]] = defaultdict(list)
     unnamed: list[str] = []
     unknown: list[str] = []
+    stale: list[str] = []
     for machine in machines:
+        if machine["stale"]:
+            stale.append(machine["asset"])
         credential = machine["credential"]
         if credential is not None and credential["state"] == "missing":
             unstored[credential["path"]].append(machine["asset"])
@@ -62,6 +69,11 @@ def warnings_of(machines: Iterable[Mapping[str, Any]]) -> list[str]:
     if unknown:
         said.append(
             f"The inventory knows no host key of {_named(unknown)}. Compare and pin it: manage.py pin_host_keys."
+        )
+    if stale:
+        said.append(
+            f"Nobody has heard of {_named(stale)} for {settings.ASSET_STALE_AFTER.days} days, or its source does not"
+            " have it any more. See whether it is still there: manage.py check_assets."
         )
     return said
 

@@ -26,7 +26,7 @@ class Misfit:
 
 def misfits(tool: Tool, inputs: Mapping[str, Any], connection: str) -> list[Misfit]:
     """Return what is in the way of a step with these inputs, rendered or not, on a target with this connection."""
-    if tool.connector in ("none", "inventory"):
+    if tool.connector in ("none", "inventory", "probe"):  # a check says of each machine why it cannot be checked
         return []
     reason = why_not(tool.connector, connection)
     if reason is not None:

@@ -120,7 +120,11 @@ def test_our_own_pages_keep_their_policy(watched: OpenPage, things: dict[str, in
     before = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
     page.click("[data-theme-toggle]")
     assert page.evaluate("() => getComputedStyle(document.body).backgroundColor") != before
-    watched("/executions/assets/")
+    watched("/executions/assets/").click("a:has-text('localhost')")
+    page = watched("/executions/assets/import/")
+    page.fill("[name=text]", "name,connection\nm,ssh\n")
+    page.click("button:has-text('Preview')")
+    expect(page.locator("#preview")).to_be_visible()
     page = watched("/executions/new/")
     page.click("button:has-text('Preview')")
     expect(page.locator("#preview")).to_be_visible()

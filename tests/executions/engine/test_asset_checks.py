@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +19,12 @@ from executions.models import Asset, Execution, StepTarget
 from executions.services import Accepted, check_assets
 from executions.services.checks import BATCH_ASSETS
 from safety.models import User
+from safety.secrets.keeping import store_secret
 from tests.executions.engine.conftest import Workers, ended, shell
 from tests.executions.live.rows import make_execution, make_user
 from tests.installations import wait_until
+from tests.sshd import Sshd
+from tests.sshd import sshd as sshd
 
 
 @pytest.fixture
@@ -69,6 +74,37 @@ def test_a_check_says_of_each_asset_whether_it_answers_and_how_fast(
     Asset.objects.filter(pk=local.pk).update(last_seen_at=None)
     ended(begin(shell("one", "true")))
     wait_until(lambda: Asset.objects.get(pk=local.pk).last_seen_at is not None, what="that it was seen")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_check_over_ssh_signs_in_with_the_assets_credential(
+    workers: Workers, requester: User, sshd: Sshd, tmp_path: Path
+) -> None:
+    another = subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
+    assert another.returncode == 0
+    strange_host_key = " ".join((tmp_path / "key.pub").read_text().split()[:2])
+    store_secret(requester.tenant, "ssh/right", sshd.private_key, by=None)
+    store_secret(requester.tenant, "ssh/wrong", (tmp_path / "key").read_text(), by=None)
+    where = sshd.asset_fields()
+    made = [
+        endpoint(requester, "good", **where, credential="ssh/right"),
+        endpoint(requester, "not-let-in", **where, credential="ssh/wrong"),
+        endpoint(requester, "another-machine", **{**where, "host_key": strange_host_key}, credential="ssh/right"),
+        endpoint(requester, "nobody-there", **{**where, "port": 1}, credential="ssh/right"),
+        endpoint(requester, "no-secret", **where, credential="ssh/never-stored"),
+    ]
+    workers.start(WORKER_PROCESSES="1")
+    (accepted,) = check_assets(made, by=requester)
+    assert isinstance(accepted, Accepted)
+    ended(accepted.execution_id)
+    wait_until(lambda: Asset.objects.exclude(health="").count() == 5, what="the health of the assets")
+    assert {asset.name: (asset.health, asset.health_code) for asset in Asset.objects.exclude(health="")} == {
+        "good": ("healthy", ""),
+        "not-let-in": ("refused", "authentication_failed"),
+        "another-machine": ("refused", "host_key_changed"),
+        "nobody-there": ("unreachable", "connection_refused"),
+        "no-secret": ("failed", "secret_unavailable"),
+    }
 
 
 @pytest.mark.django_db

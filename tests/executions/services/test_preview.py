@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from executions.models import Asset, AssetGroup, Execution
@@ -98,6 +99,15 @@ def test_it_says_where_as_whom_and_with_what_each_machine_would_be_reached(alice
     ssh_machine("db-3", host_key="ssh-ed25519 A")
     warnings = preview(plan(change("x", "db-3")), by=alice)["warnings"]
     assert [warning.partition(".")[0] for warning in warnings] == ["No credential is named for db-3"]
+
+
+def test_it_says_which_machines_nobody_has_heard_of_for_long(alice: User) -> None:
+    ssh_machine("db-7", host_key="ssh-ed25519 A", credential="ssh/db")
+    store_secret(alice.tenant, "ssh/db", "only-for-this-test", by=None)
+    assert preview(plan(change("x", "db-7")), by=alice)["warnings"] == []
+    Asset.objects.filter(name="db-7").update(missing_since_at=Now())
+    (warning,) = preview(plan(change("x", "db-7")), by=alice)["warnings"]
+    assert warning.startswith("Nobody has heard of db-7 for 30 days")
 
 
 def test_who_may_not_run_it_is_told_nothing_of_how_machines_are_reached(alice: User) -> None:
