@@ -15,6 +15,7 @@ from queueing.models import AttemptEnd, BatchState, DeadLetter, DeadReason, Item
 STATE_LOOKS = {"open": "needs_attention", "requeued": "queued", "resolved": "succeeded", "discarded": "cancelled"}
 REASON_LOOKS = {
     DeadReason.OUTCOME_UNKNOWN: ("unknown", "Outcome unknown"),
+    DeadReason.ROLLBACK_FAILED: ("failed", "Rollback failed"),
     DeadReason.ATTEMPTS_EXHAUSTED: ("failed", "Attempts exhausted"),
     DeadReason.ENGINE_ERROR: ("partial", "Engine error"),
 }

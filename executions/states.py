@@ -48,6 +48,7 @@ EXECUTION_MOVES: dict[tuple[str, str], str] = {
     (E.PENDING_APPROVAL, E.REJECTED): "execution.rejected",
     (E.PENDING_APPROVAL, E.EXPIRED): "execution.expired",
     (E.PENDING_APPROVAL, E.CANCELLED): "execution.cancelled",
+    (E.PENDING_APPROVAL, E.CANCELLING): "execution.cancelling",  # before a step: what was done is to be undone
     (E.QUEUED, E.RUNNING): "execution.running",
     (E.QUEUED, E.CANCELLED): "execution.cancelled",
     (E.QUEUED, E.CANCELLING): "execution.cancelling",

@@ -50,9 +50,10 @@ class AttemptShape(Shape):
 
 
 class UnknownStep(Shape):
-    """A step whose outcome a person has to say with `resolve`."""
+    """A step of which a person has to say with `resolve` what became of it, or of undoing it (`kind` rollback)."""
 
     step: str
+    kind: str
     targets: list[str]
 
 

@@ -9,7 +9,7 @@ from django.db import connection
 
 from executions.api.codes import CODES
 from executions.approval_asks import asks_of
-from executions.models import Approval, Execution, Step, StepTarget
+from executions.models import ROLLBACK, Approval, Execution, Step, StepTarget
 from executions.states import FINAL_EXECUTION, FINAL_STEP, ExecutionStatus, StepStatus
 from executions.tally import Tally, is_unreachable, wave_of
 from executions.waiting import waiting_sentence
@@ -110,8 +110,26 @@ def execution_state(execution: Execution) -> dict[str, Any]:
     state["approvals"] = [decision_of(approval) for approval in ask.approvals] if ask else []
     state["errors"] = list(errors_of(execution, steps))
     state["notice"] = execution.removal_notice or None
+    state["rolled_back"] = rolled_back(steps)
     state["steps"] = steps
     return state
+
+
+def rolled_back(steps: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What was undone, or was to be, in its order: by step, the names of its targets by what became of that."""
+    found = []
+    for step in steps:
+        if step["kind"] == ROLLBACK:
+            names = {target["target"]: target["status"] == StepStatus.SUCCEEDED for target in step["targets"]}
+            found.append(
+                {
+                    "id": step["id"],
+                    "status": step["status"],
+                    "undone": [name for name, done in names.items() if done],
+                    "not_undone": [name for name, done in names.items() if not done],
+                }
+            )
+    return found
 
 
 def decision_of(approval: Approval) -> dict[str, Any]:
@@ -137,8 +155,8 @@ def errors_of(execution: Execution, steps: Iterable[dict[str, Any]]) -> Iterable
             yield {
                 "code": code,
                 "path": f"steps[{index}]",
-                "message": f"Step {step['id']}: {step['error'] or step['status']}",
-                "how_to_fix": _advice(step["status"], step["id"]),
+                "message": f"{_called(step)}: {step['error'] or step['status']}",
+                "how_to_fix": _advice(step["status"], step["id"], step["kind"]),
             }
     if not found and execution.error_code:
         known = CODES.get(execution.error_code)
@@ -150,7 +168,13 @@ def errors_of(execution: Execution, steps: Iterable[dict[str, Any]]) -> Iterable
         }
 
 
-def _advice(status: str, key: str) -> str:
+def _called(step: dict[str, Any]) -> str:
+    return f"Step {step['id']}" if step["kind"] != ROLLBACK else f"Rollback of step {step['id']}"
+
+
+def _advice(status: str, key: str, kind: str) -> str:
+    if kind == ROLLBACK:
+        return f"Look at the target, then `resolve` {key}: succeeded (undone now), failed (let it stand), run_again."
     if status == StepStatus.UNKNOWN:
         return f"Look at the target, then say with `resolve` what is true of {key}: succeeded, failed or run_again."
     if status == StepStatus.TIMED_OUT:

@@ -161,7 +161,8 @@ class WaveState(Shape):
 
 
 class StepState(Shape):
-    """A step: `id` is the plan's own, `step` the number of its row. `waves` is null when all its targets go as one."""
+    """A step: `id` is the plan's own, `step` the number of its row. `waves` is null when all its targets go as one. Of
+    the `kind` rollback: it undoes the step of that id."""
 
     id: str
     step: int
@@ -211,6 +212,16 @@ class Decision(Shape):
     withdrawn_reason: str | None
 
 
+class Undone(Shape):
+    """A step that was undone, or was to be: on which of its targets it was, and on which not. A target without a name
+    is null."""
+
+    id: str
+    status: StepStatus
+    undone: list[str | None]
+    not_undone: list[str | None]
+
+
 class ExecutionDetail(ExecutionSummary):
     """The whole of an execution."""
 
@@ -221,6 +232,7 @@ class ExecutionDetail(ExecutionSummary):
     approvals: list[Decision]
     errors: list[ErrorEntry]
     notice: str | None
+    rolled_back: list[Undone]
     steps: list[StepState]
 
 

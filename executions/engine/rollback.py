@@ -19,7 +19,7 @@ from executions.engine.outcome import Ending
 from executions.engine.secrets import RunSecrets
 from executions.engine.state import ExecutionState, StepState, TargetState, planned_rollback
 from executions.engine.step import StepRunner, run_all
-from executions.engine.undoing import Undo, blockers_of, given_up, is_open, rollback_verdict, story
+from executions.engine.undoing import Undo, blockers_of, given_up, is_open, named, rollback_verdict, story
 from executions.plans.secret_references import references_in
 from executions.states import STEP_MOVES, StepStatus
 
@@ -64,7 +64,7 @@ class Rollback:
                 "position": first + place,
                 "key": step.key,
                 "tool": step.planned["tool"],
-                "description": f"Undoes {step.key}.",
+                "description": named([target.name for target in undo.targets]) or step.planned["tool"],
                 "targets": [
                     {
                         "position": 1 + undo.step.targets.index(target),

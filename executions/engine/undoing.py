@@ -189,15 +189,17 @@ def story(rollbacks: Sequence[StepState], status: str = S.SUCCEEDED) -> str:
     hosts_of: dict[tuple[str, ...], list[str]] = {}
     for host, keys in steps_of.items():
         hosts_of.setdefault(tuple(keys), []).append(host)
-    return "; ".join(f"{_named(hosts)}{', '.join(keys)}" for keys, hosts in hosts_of.items())
+    where = {keys: named(hosts) for keys, hosts in hosts_of.items()}
+    return "; ".join(f"{f'{where[keys]}: ' if where[keys] else ''}{', '.join(keys)}" for keys in hosts_of)
 
 
-def _named(hosts: Sequence[str]) -> str:
-    named = [host for host in hosts if host]
-    if not named:
+def named(hosts: Sequence[str]) -> str:
+    """Return some machines in words: "on web-07, web-11"; empty when none has a name."""
+    with_names = [host for host in hosts if host]
+    if not with_names:
         return ""
-    more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
-    return f"on {', '.join(named[:MOST_NAMED])}{more}: "
+    more = f" and {len(with_names) - MOST_NAMED} more" if len(with_names) > MOST_NAMED else ""
+    return f"on {', '.join(with_names[:MOST_NAMED])}{more}"
 
 
 def told(ending: Ending, rollbacks: Sequence[StepState]) -> str:

@@ -13,6 +13,8 @@ from typing import Any, TypedDict
 from channels.db import database_sync_to_async
 from django.db import connection
 
+from executions.models import ROLLBACK
+
 DEFAULT_LIMIT = 1000  # items
 MAX_LIMIT = 10_000  # items
 MAX_TEXT = 1024 * 1024  # bytes of output in one page; one item may be larger, and is then alone
@@ -21,7 +23,8 @@ MAX_TEXT = 1024 * 1024  # bytes of output in one page; one item may be larger, a
 class FeedItem(TypedDict):
     """One event or one piece of output.
 
-    `kind` is "output" for a piece of output, whose `data` is {step, target, step_target, stream, text}.
+    `kind` is "output" for a piece of output, whose `data` is {step, target, step_target, stream, text}, and `kind`
+    "rollback" when what undoes the step printed it.
     """
 
     seq: int
@@ -59,7 +62,7 @@ WITH page AS MATERIALIZED (
      WHERE NOT EXISTS (SELECT FROM executions_execution WHERE id = %(execution)s AND events_pruned_at IS NOT NULL)
 )
 SELECT m.seq, m.at, m.kind, m.actor, m.reason, m.data, m.step_target_id, chunk.stream, chunk.text, step.key,
-       target.name, m.found
+       step.kind, target.name, m.found
   FROM measured m
   LEFT JOIN executions_outputchunk chunk
          ON m.step_target_id IS NOT NULL AND chunk.execution_id = %(execution)s AND chunk.seq = m.seq
@@ -101,7 +104,7 @@ def timestamp(at: datetime) -> str:
 
 
 def _item(row: tuple[Any, ...]) -> FeedItem:
-    seq, at, kind, actor, reason, data, step_target, stream, text, step_key, target_name, _found = row
+    seq, at, kind, actor, reason, data, step_target, stream, text, step_key, step_kind, target_name, _found = row
     if kind == "output":
         data = {
             "step": step_key or "",
@@ -110,6 +113,8 @@ def _item(row: tuple[Any, ...]) -> FeedItem:
             "stream": stream,
             "text": text,
         }
+        if step_kind == ROLLBACK:
+            data["kind"] = step_kind
     return {"seq": seq, "at": timestamp(at), "kind": kind, "actor": actor, "reason": reason, "data": _loaded(data)}
 
 

@@ -62,7 +62,7 @@ class LiveLines:
     def _output(self, data: dict[str, Any]) -> Iterator[str]:
         stream = data["stream"]
         key = (data["step_target"], stream)
-        name = f"{data['step']}@{data['target']}" if data["target"] else data["step"]
+        name = f"{_step(data)}@{data['target']}" if data["target"] else _step(data)
         prefix = f"  {visible(name)} {'|' if stream == 'stdout' else '!'} "
         text = self._partial.pop(key, ("", "", ""))[2] + data["text"]
         *lines, rest = _LINE_END.split(text)
@@ -71,7 +71,7 @@ class LiveLines:
         if len(rest) > MAX_PARTIAL:
             yield self._output_line(prefix, stream, rest)
         elif rest:
-            self._partial[key] = (data["step"], prefix, rest)
+            self._partial[key] = (_step(data), prefix, rest)
 
     def _output_line(self, prefix: str, stream: str, line: str) -> str:
         text = visible(line)
@@ -80,8 +80,8 @@ class LiveLines:
     def _event(self, item: FeedItem) -> Iterator[str]:
         subject, _, verb = item["kind"].partition(".")
         data = item["data"]
-        yield from self._flush(data.get("step") if subject in ("step", "target") else None)
-        where = [str(data[name]) for name in ("step", "target") if data.get(name)]
+        yield from self._flush(_step(data) if subject in ("step", "target") else None)
+        where = [name for name in (_step(data), str(data.get("target") or "")) if name]
         words = [subject if not where else f"{subject} {' on '.join(where)}:", verb.replace("_", " ")]
         if isinstance(data.get("exit_code"), int):
             words.append(f"(exit code {data['exit_code']})")
@@ -102,6 +102,12 @@ class LiveLines:
 
     def _in_colour(self, name: str, text: str) -> str:
         return _COLOURS[name](text) if self._colours and name in _COLOURS else text
+
+
+def _step(data: dict[str, Any]) -> str:
+    """The step of an item as it is named in a line; what undoes a step has its id."""
+    key = str(data.get("step") or "")
+    return f"undo {key}" if key and data.get("kind") == "rollback" else key
 
 
 def visible(text: str) -> str:

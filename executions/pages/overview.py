@@ -15,6 +15,7 @@ from executions.approval_asks import Ask, asks_of
 from executions.models import Approval, Event, Execution, PendingApproval, Step, StepTarget
 from executions.pages.durations import between, span
 from executions.pages.looks import PROBLEMS, STEP_ORDER
+from executions.pages.undoing import Cleanup, cleanup_of, progress_of
 from executions.states import FINAL_STEP, ExecutionStatus, StepStatus
 from executions.tally import UNREACHABLE, is_unreachable, wave_of
 from executions.waiting import waiting_sentence
@@ -157,8 +158,9 @@ class Overview:
 
     @cached_property
     def counts(self) -> Counter[str]:
+        """By status, the targets of the plan's steps: what undoes them is counted by itself."""
         total: Counter[str] = Counter()
-        for view in self.steps:
+        for view in self.rail:
             total.update(view.counts)
         return total
 
@@ -180,7 +182,7 @@ class Overview:
 
     @property
     def unreachable(self) -> int:
-        return sum(view.unreachable for view in self.steps)
+        return sum(view.unreachable for view in self.rail)
 
     @property
     def parts(self) -> list[tuple[str, int, int]]:
@@ -211,16 +213,26 @@ class Overview:
             case E.RUNNING:
                 return self._running_sentence()
             case E.CANCELLING:
+                if self.rollback:
+                    return f"{progress_of(self.rollback)} {self._who_cancelled()}".strip()
                 running = self.counts[S.RUNNING]
                 what = f"Stopping what runs on {_many(running, 'target')}." if running else "Stopping."
                 return f"{what} {self._who_cancelled()}".strip()
             case E.CANCELLED:
-                return self._who_cancelled() or execution.status_reason or self._end_sentence()
+                return self._cancelled_sentence()
             case E.NEEDS_ATTENTION:
                 return execution.status_reason or self._unknown_sentence()
         return execution.status_reason or self._end_sentence()
 
+    def _cancelled_sentence(self) -> str:
+        who, reason = self._who_cancelled(), self.execution.status_reason
+        if who and self.rollback:  # the reason also says what was rolled back
+            return f"{who} {reason.removeprefix('Cancelled.').strip()}"
+        return who or reason or self._end_sentence()
+
     def _running_sentence(self) -> str:
+        if self.rollback:
+            return f"{self.execution.status_reason} {progress_of(self.rollback)}".strip()
         running = [view for view in self.steps if view.step.status == S.RUNNING]
         if not running:
             return "Between two steps."
@@ -328,14 +340,20 @@ class Overview:
         """Whether the user has given an approval that can be taken back."""
         if self.execution.is_final or self.execution.approval_level == 0:
             return False
-        over = {view.step.key for view in self.steps if view.step.status in FINAL_STEP}
+        over = {view.step.key for view in self.rail if view.step.status in FINAL_STEP}
         return any(approval.by_id == self.user.pk and approval.step not in over for approval in self.ask.standing)
 
     # --- trouble
 
     @cached_property
     def unknown_steps(self) -> list[Step]:
-        return [view.step for view in self.steps if view.step.status == S.UNKNOWN]
+        """Those of which a person has to say what became of them."""
+        return [view.step for view in self.steps if view.step.waits_for_answer]
+
+    @cached_property
+    def cleanup(self) -> Cleanup:
+        """What a cancel would undo now."""
+        return cleanup_of(self.execution)
 
     @cached_property
     def dead_letter(self) -> DeadLetter | None:
@@ -415,12 +433,14 @@ class Overview:
 
     def _bar(self, view: StepView) -> Bar:
         step = view.step
+        label = step.key if step.kind == "step" else f"undo {step.key}"
         if step.started_at is None:
-            return Bar(step.key, step.status, 0, 0, 0, 0, "")
+            return Bar(label, step.status, 0, 0, 0, 0, "")
         begun, ended = self._at(step.started_at), self._at(step.finished_at or self.now)
-        ready = self._at(self.execution.started_at)
+        # What undoes something waits for nothing but what is undone before it.
+        ready = self._at(self.execution.started_at) if step.kind == "step" else begun
         took = span(between(step.started_at, step.finished_at or self.now))
-        return Bar(step.key, step.status, ready, max(0, begun - ready), begun, max(3, ended - begun), took)
+        return Bar(label, step.status, ready, max(0, begun - ready), begun, max(3, ended - begun), took)
 
     def _at(self, moment: datetime | None) -> int:
         if moment is None:

@@ -26,8 +26,11 @@ class InputView:
 
 @dataclass(frozen=True, slots=True)
 class PlanStep:
+    """`undo` are the inputs of its rollback; empty when it has none."""
+
     plan: Mapping[str, Any]
     inputs: list[InputView]
+    undo: list[InputView]
 
     @property
     def targets(self) -> list[str]:
@@ -36,7 +39,16 @@ class PlanStep:
 
 def plan_steps(document: Mapping[str, Any]) -> list[PlanStep]:
     """Return the steps of a compiled plan with their inputs as they may be shown."""
-    return [PlanStep(step, inputs_of(step["tool"], step.get("inputs") or {})) for step in document.get("steps", [])]
+    return [_step(step) for step in document.get("steps", [])]
+
+
+def _step(step: Mapping[str, Any]) -> PlanStep:
+    undo = step.get("rollback") or {}
+    return PlanStep(
+        step,
+        inputs_of(step["tool"], step.get("inputs") or {}),
+        inputs_of(undo["tool"], undo.get("inputs") or {}) if undo else [],
+    )
 
 
 def inputs_of(tool_name: str, inputs: Mapping[str, Any]) -> list[InputView]:

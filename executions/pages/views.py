@@ -146,9 +146,12 @@ async def _lines(execution_id: int, target: int | None) -> AsyncIterator[str]:
                 continue
             if target is None and source != data["step_target"]:
                 source = data["step_target"]
-                pieces.append(
-                    f"{'' if at_line_start else chr(10)}==> {data['step']} {data['target']} <==\n".lstrip(" ")
-                )
+                heading = f"==> {_undo(data)}{data['step']} {data['target']} <==\n"
+                pieces.append(heading if at_line_start else f"\n{heading}")
             pieces.append(data["text"])
             at_line_start = data["text"].endswith("\n")
         yield "".join(pieces)
+
+
+def _undo(data: Mapping[str, Any]) -> str:
+    return "undo " if data.get("kind") == "rollback" else ""

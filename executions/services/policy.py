@@ -56,13 +56,17 @@ def risk_of(document: Mapping[str, Any], action_class: str) -> Risk:
         criticalities={target.get("criticality", "") for target in targets.values()},
         target_count=len(targets),
         group_percent=largest_share(document),
-        changing_steps=sum(step["action_class"] != "read" for step in document["steps"]),
-        changes_without_target=any(
-            step["action_class"] != "read" and not step["targets"] for step in document["steps"]
-        ),
+        changing_steps=sum(map(_changes, document["steps"])),
+        changes_without_target=any(_changes(step) and not step["targets"] for step in document["steps"]),
         irreversible=any(step["irreversible"] for step in document["steps"]),
         asks_for_approval=any(step["requires_approval"] for step in document["steps"]),
     )
+
+
+def _changes(step: Mapping[str, Any]) -> bool:
+    """Whether a step, or what undoes it, does more than read. Plans of an earlier release do not say of the latter."""
+    undo = step.get("rollback")
+    return step["action_class"] != "read" or bool(undo and undo.get("action_class", "modify") != "read")
 
 
 def steps_to_approve(document: Mapping[str, Any], level: int) -> list[str]:

@@ -48,12 +48,28 @@ def remainder(old: Execution, *, hosts: Collection[str] = (), only: str = "") ->
     if not left:
         raise _nothing_left(old, narrowed=wanted is not None)
     repeated = {step["id"]: step for step in left}
+    needs = {step["id"]: tuple(step["depends_on"]) for step in document["steps"]}
     for planned in left:
         _refuse_without(planned, left_out, document)
         _refuse_lost_output(planned, done, repeated)
-        planned["depends_on"] = [key for key in planned["depends_on"] if key in repeated]
+        planned["depends_on"] = sorted(_still_needed(planned["depends_on"], needs, repeated))
     document["steps"] = left
     return document
+
+
+def _still_needed(keys: Collection[str], needs: Mapping[str, Collection[str]], repeated: Collection[str]) -> set[str]:
+    """Return what a step waits for: in place of what is not repeated, what that waited for. So the order stays."""
+    found: set[str] = set()
+    seen: set[str] = set()
+    waiting = list(keys)
+    while waiting:
+        key = waiting.pop()
+        if key in repeated:
+            found.add(key)
+        elif key not in seen:
+            seen.add(key)
+            waiting += needs[key]
+    return found
 
 
 def _undone(rows: Sequence[Step]) -> dict[str, set[int | None]]:
@@ -139,7 +155,8 @@ def _refuse_lost_output(
     step: Mapping[str, Any], done: Collection[str], repeated: Mapping[str, Mapping[str, Any]]
 ) -> None:
     """Refuse to go on with a step that takes the output of one that is not run again where it is needed."""
-    for _, template in templates_in(step["inputs"]):
+    undo = step["rollback"]["inputs"] if step.get("rollback") else {}
+    for _, template in (*templates_in(step["inputs"]), *templates_in(undo)):
         if not isinstance(template, Template) or template.kind != "output" or template.step_id is None:
             continue
         source = template.step_id

@@ -6,9 +6,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from executions.models import Execution
+from executions.services.entries import entries_of
 from executions.services.records import conclude, move
 from executions.services.refusals import Refused, audited, forbidden, not_found
 from executions.states import FINAL_EXECUTION, ExecutionStatus
@@ -27,6 +28,16 @@ WITHDRAWN = "approval_withdrawn"
 # Between two looks at an execution that was just being claimed, or handed back, when we looked.
 RETRY_SECONDS = 0.02
 TRIES = 100
+
+
+UNDOABLE = """
+SELECT EXISTS (
+    SELECT FROM executions_executionplan p
+     CROSS JOIN jsonb_array_elements(p.document -> 'steps') WITH ORDINALITY AS planned(step, position)
+      JOIN executions_step s ON s.execution_id = p.execution_id AND s.position = planned.position
+     WHERE p.execution_id = %s AND jsonb_typeof(planned.step -> 'rollback') = 'object'
+       AND EXISTS (SELECT FROM executions_steptarget t WHERE t.step_id = s.id AND t.attempt > 0))
+"""
 
 
 @audited("execution.cancel")
@@ -93,6 +104,11 @@ def try_to_cancel(
         refuse_final(execution)
     if status == E.CANCELLING:
         return status
+    if status in (E.PENDING_APPROVAL, E.QUEUED) and has_something_to_undo(execution.pk):
+        # It has run, and was handed back or waits for approval now: it ends when a worker has undone that.
+        if status == E.PENDING_APPROVAL:
+            return _bring_to_next_worker(execution, wish)
+        return _ask_worker(execution, wish) or _ask_next_worker(execution, wish)
     if status == E.PENDING_APPROVAL:
         return E.CANCELLED if _conclude(execution, status, wish) else None
     if status == E.NEEDS_ATTENTION:
@@ -105,6 +121,14 @@ def try_to_cancel(
     if status == E.QUEUED:
         return _cancel_queued(execution, wish) or _ask_worker(execution, wish)
     return _ask_worker(execution, wish) or _ask_next_worker(execution, wish)
+
+
+def has_something_to_undo(execution_id: int) -> bool:
+    """Whether a step has begun somewhere that says how it is undone."""
+    with connection.cursor() as cursor:
+        cursor.execute(UNDOABLE, [execution_id])
+        row = cursor.fetchone()
+    return bool(row and row[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,14 +188,26 @@ def _ask_worker(execution: Execution, wish: _Wish) -> str | None:
 def _ask_next_worker(execution: Execution, wish: _Wish) -> str | None:
     """Its worker was lost, and it waits for its next attempt: whoever claims it finds that it is to be cancelled.
 
-    It is not cancelled here: what was in flight is for the engine to judge. The rest of its backoff is spared.
+    It is not cancelled here: what was in flight, or is to be undone, is for the engine. The rest of its backoff is
+    spared.
     """
     with transaction.atomic():
         if not queue.hasten(execution.pk):
             return None
-        if not _move_to_cancelling(execution, E.RUNNING, wish):
+        if not _move_to_cancelling(execution, E.QUEUED if execution.status == E.QUEUED else E.RUNNING, wish):
             transaction.set_rollback(True)
             return None
+    return E.CANCELLING
+
+
+def _bring_to_next_worker(execution: Execution, wish: _Wish) -> str | None:
+    """It waits for the approval of a step, without entry and locks: it gets both again, to undo what it did."""
+    with transaction.atomic():
+        entries = entries_of([execution.pk], at_once=True)  # before the move: it deletes what is known of the attempts
+        if not _move_to_cancelling(execution, E.PENDING_APPROVAL, wish):
+            transaction.set_rollback(True)
+            return None
+        queue.enqueue(entries)
     return E.CANCELLING
 
 

@@ -51,7 +51,7 @@ export class Hosts {
       const answer = await fetch(`/executions/${this.id}/hosts/`, { redirect: "error" });
       if (answer.ok) {
         const table = await answer.json();
-        this.steps = table.steps;
+        this.steps = table.steps.map(([id, key, kind, ...more]) => [id, kind === "rollback" ? `undo ${key}` : key, kind, ...more]);
         this.offerWaves();
         this.hosts = table.hosts.map(([name, cells]) => ({ name, cells, rank: Math.min(...cells.map((cell) => (cell ? RANK[cell[1]] : 9))) }));
         this.headings();
@@ -66,8 +66,8 @@ export class Hosts {
 
   headings() {
     this.box.style.setProperty("--columns", this.steps.length);
-    this.head.replaceChildren(make("span", "", "Host"), ...this.steps.map(([, key]) => {
-      const heading = make("span", "", key);
+    this.head.replaceChildren(make("span", "", "Host"), ...this.steps.map(([, key, kind]) => {
+      const heading = make("span", kind === "rollback" ? "undoing" : "", key);
       heading.title = key;
       return heading;
     }));

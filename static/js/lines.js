@@ -1,7 +1,11 @@
 // The lines of a log, from the items of the feed: a piece of output may end within a line, and go on much later.
 
 /** Events that are worth a line between the output. */
-const SHOWN = /^(step|target|execution|approval)\./;
+const SHOWN = /^(step|target|execution|approval|rollback)\./;
+const ROLLBACK = { started: "running", finished: "succeeded", let_stand: "skipped" };
+
+/** What undoes a step has its id. */
+const named = ({ step, kind }) => (step && kind === "rollback" ? `undo ${step}` : step);
 const BAD = new Set(["failed", "timed_out", "unknown"]);
 
 /** As which status a line about a wave is shown. */
@@ -30,7 +34,8 @@ export class Lines {
   }
 
   output(item, first, grown) {
-    const { step_target: id, step, target, stream, text } = item.data;
+    const { step_target: id, target, stream, text } = item.data;
+    const step = named(item.data);
     let source = this.sources.get(id);
     if (!source) {
       this.sources.set(id, (source = { id, step, target, label: target ? `${target} · ${step}` : step }));
@@ -56,9 +61,11 @@ export class Lines {
   }
 
   event(item) {
-    const { step, target, step_target: id, exit_code: code, error, to } = item.data;
+    const { target, step_target: id, exit_code: code, error, to } = item.data;
+    const step = named(item.data);
     const [family, verb] = item.kind.split(".");
-    const status = verb.startsWith("wave_") ? ofWave(verb, item.data) : verb === "submitted" || verb === "claimed" ? "queued" : to || verb;
+    let status = verb.startsWith("wave_") ? ofWave(verb, item.data) : verb === "submitted" || verb === "claimed" ? "queued" : to || verb;
+    if (family === "rollback") status = item.data.complete === false ? "failed" : ROLLBACK[verb];
     const subject = family === "step" || family === "target" ? [target, step].filter(Boolean).join(" · ") : family;
     const why = [code !== undefined && code !== null ? `exit code ${code}` : "", error || "", item.reason || ""].filter(Boolean).join(" · ");
     if (BAD.has(verb) && family !== "execution") this.failures.push(this.all.length);

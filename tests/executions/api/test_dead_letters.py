@@ -30,7 +30,9 @@ def test_the_summary_has_total_new_oldest_reasons_and_errors_with_an_example(
     with django_assert_max_num_queries(5):
         told = admin.get("dead-letters/summary/").json()
     assert (told["total"], told["capped"], told["new_today"]) == (5, False, 2)
-    assert told["by_reason"] == {"outcome_unknown": 0, "attempts_exhausted": 2, "engine_error": 3}
+    assert told["by_reason"] == {
+        "outcome_unknown": 0, "rollback_failed": 0, "attempts_exhausted": 2, "engine_error": 3,
+    }  # fmt: skip
     assert told["oldest_at"] is not None
     keyed, ended = told["groups"]
     assert (keyed["count"], keyed["pattern"]) == (3, "The engine failed: KeyError: <name>")
@@ -70,7 +72,7 @@ def test_an_entry_has_every_attempt_with_worker_times_error_and_the_end_of_its_o
         (1, "host/71", "worker_died", "error of 71", "said by 71\n"),
         (2, "host/72", "dead", "error of 72", "said by 72\n"),
     ]
-    assert told["unknown_steps"] == [{"step": "a", "targets": ["localhost"]}]
+    assert told["unknown_steps"] == [{"step": "a", "kind": "step", "targets": ["localhost"]}]
     assert told["advice"]
 
 

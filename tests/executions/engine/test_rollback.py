@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from django.db.models.functions import Now
 
 from executions.models import Asset, Event, Execution, OutputChunk, Step, StepTarget
-from executions.services import cancel, resolve
-from queueing.models import DeadLetter
+from executions.services import cancel, resolve, retry
+from queueing.models import DeadLetter, QueueEntry, Worker
 from safety.masking import PLACEHOLDER
 from safety.models import AuditRecord, Tenant, User
 from safety.secrets.keeping import store_secret
@@ -318,3 +322,99 @@ def test_a_rollback_uses_outputs_rows_and_secrets_and_tells_none(workers: Worker
     assert PLACEHOLDER in printed
     [use] = AuditRecord.objects.filter(action="secret.use", data__execution=execution_id)
     assert (use.object_id, use.data["step"], use.data["purpose"]) == ("db/undo", "change", "rollback")
+
+
+def test_a_frozen_worker_that_lost_its_lease_undoes_and_writes_nothing_more(
+    workers: Workers, begin: Begin, log: Log, tmp_path: Path
+) -> None:
+    """Its warden ends the command before the lease ends; what it thinks it knows when it wakes is refused."""
+    started, survived = tmp_path / "started", tmp_path / "survived"
+    [host] = make_hosts("web-1")
+    workers.start(WORKER_PROCESSES="1")
+    execution_id = begin(
+        undoable("backup", log, [host]),
+        undoable("change", log, [host], undo=f"echo $$ > {started}; sleep 20; touch {survived}"),
+        shell("check", "false", targets=[host], on_failure="rollback"),
+    )
+    wait_until(lambda: started.exists() and started.read_text().strip(), what="the rollback's start")
+    [frozen] = workers.pids()
+    os.kill(frozen, signal.SIGSTOP)
+    wait_until(lambda: not psutil.pid_exists(int(started.read_text())), what="the end of the frozen worker's command")
+    wait_until(lambda: lease_is_over(execution_id), what="the end of the lease")
+    before = Event.objects.filter(execution_id=execution_id).count()
+    os.kill(frozen, signal.SIGCONT)
+    assert ended(execution_id).status == "needs_attention"
+    written = Event.objects.filter(execution_id=execution_id).order_by("seq")[before:]
+    assert not [event for event in written if event.actor.endswith(f"/{frozen}")]
+    assert rows(execution_id) == {"change": {"web-1": "unknown"}, "backup": {"web-1": "pending"}}
+    assert log.undone() == []
+    assert not survived.exists()
+    assert_nothing_left_behind()
+
+
+def lease_is_over(execution_id: int) -> bool:
+    return not QueueEntry.objects.filter(pk=execution_id, lease_expires_at__gt=Now()).exists()
+
+
+def test_a_worker_that_shuts_down_hands_a_rollback_on(
+    workers: Workers, begin: Begin, requester: User, log: Log, tmp_path: Path
+) -> None:
+    """Between two of its steps, also that of a cancel; and what waits for a worker then is undone when cancelled."""
+    started, released = tmp_path / "started", tmp_path / "released"
+    one, two, three = make_hosts("web-1", "web-2", "web-3")
+    undo = f"{log.does('unchange')}; touch {started}-{{{{ hostname }}}}; until test -e {released}; do sleep 0.05; done"
+    holding = f"touch {started}-{{{{ hostname }}}}; until test -e {released}; do sleep 0.05; done"
+    workers.start(WORKER_PROCESSES="1", SHUTDOWN_GRACE_SECONDS="30")
+    failed = begin(
+        undoable("backup", log, [one]),
+        undoable("change", log, [one], undo=undo),
+        shell("check", "false", targets=[one], on_failure="rollback"),
+    )
+    cancelled = begin(
+        undoable("backup", log, [two]),
+        undoable("change", log, [two], undo=undo),
+        shell("slow", f"touch {started}-slow; sleep 60", targets=[two], idempotent=True),
+    )
+    going_on = begin(undoable("change", log, [three]), shell("hold", holding, targets=[three]), shell("after", "true"))
+    wait_until(Path(f"{started}-slow").exists, what="the step that is cancelled")
+    cancel(cancelled, by=requester, reason="wrong window")
+    for host in (one, two, three):
+        wait_until(Path(f"{started}-{host}").exists, what=f"what holds the worker on {host}")
+    assert workers.process is not None
+    workers.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: Worker.objects.filter(state="stopping").exists() or not workers.pids(), what="the shutdown")
+    released.touch()
+    workers.process.wait(timeout=60)
+    assert [status_of(pk) for pk in (failed, cancelled, going_on)] == ["queued", "cancelling", "queued"]
+    assert rows(failed) == {"change": {"web-1": "succeeded"}, "backup": {"web-1": "pending"}}
+    assert cancel(going_on, by=requester, reason="not any more") == "cancelling"
+    workers.start(WORKER_PROCESSES="1")
+    assert ended(failed).status_reason.endswith("Rolled back on web-1: change, backup.")
+    assert ended(cancelled).status_reason == "Cancelled. Rolled back on web-2: change, backup."
+    assert ended(going_on).status_reason == "Cancelled. Rolled back on web-3: change."
+    assert sorted(log.undone()) == sorted(
+        ["unchange web-1", "unbackup web-1", "unchange web-2", "unbackup web-2", "unchange web-3"]
+    )
+    assert_nothing_left_behind()
+
+
+def test_a_retry_takes_up_what_was_undone(workers: Workers, begin: Begin, requester: User, log: Log) -> None:
+    """On the machines where it was undone, and there alone."""
+    web = make_hosts("web-1", "web-2")
+    [balancer] = make_hosts("lb")
+    execution_id = begin(
+        undoable("drain", log, [balancer]),
+        undoable("backup", log, web),
+        shell("note", log.does("note"), targets=web),
+        undoable("change", log, web),
+        shell("check", "test {{ hostname }} = web-1", targets=web, on_failure="rollback",
+              fan_out={"max_concurrent": 2}),
+    )  # fmt: skip
+    workers.start()
+    ended(execution_id)
+    before = len(log.lines())
+    again = retry(execution_id, by=requester, reason="the disk is back").execution_id
+    ended(again)
+    done = [line for line in log.lines()[before:] if not line.startswith("un")]
+    assert done == ["drain lb", "backup web-2", "change web-2"]
+    assert_nothing_left_behind()
