@@ -108,20 +108,9 @@ class ServiceClient:
     def __init__(self, service: ServiceSettings, *, probe_path: str) -> None:
         self.name = service.name
         self.breaker = Breaker()
-        self._url = service.url
+        self._service = service
         self._probe_path = probe_path
-        self._session = requests.Session()
-        self._session.trust_env = (
-            False  # neither another Authorization from a .netrc, nor a proxy that sees credentials
-        )
-        self._session.verify = service.ca_file or True
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self._session.headers.update(
-            {"User-Agent": f"OpsConductor/{settings.VERSION}", "Accept": "application/json"}
-            | ({"Authorization": f"Bearer {service.token}"} if service.token else {})
-        )
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, NotingAdapter(pool_maxsize=CONNECTIONS))
+        self._kept_open = self._session()
 
     def get(
         self,
@@ -144,7 +133,10 @@ class ServiceClient:
         """
         data = json.dumps(body).encode()
         headers = {"Content-Type": "application/json", "Connection": "close"}
-        return self._persist("POST", path, patience, call, data=data, headers=headers, largest=largest)
+        with self._session() as alone:
+            return self._persist(
+                "POST", path, patience, call, data=data, headers=headers, largest=largest, session=alone
+            )
 
     def put_in_use(self) -> None:
         """Have reporting.py tell how this process finds the service."""
@@ -156,7 +148,22 @@ class ServiceClient:
             self._pass_breaker(Call())
 
     def close(self) -> None:
-        self._session.close()
+        self._kept_open.close()
+
+    def _session(self) -> requests.Session:
+        session = requests.Session()
+        # Neither another Authorization, from a .netrc, nor a proxy that would see credentials.
+        session.trust_env = False
+        session.verify = self._service.ca_file or True
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        token = self._service.token
+        session.headers.update(
+            {"User-Agent": f"OpsConductor/{settings.VERSION}", "Accept": "application/json"}
+            | ({"Authorization": f"Bearer {token}"} if token else {})
+        )
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, NotingAdapter(pool_maxsize=CONNECTIONS))
+        return session
 
     # -- tries --------------------------------------------------------------------------------------------------------
 
@@ -246,6 +253,7 @@ class ServiceClient:
         data: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         largest: int = LARGEST_BYTES,
+        session: requests.Session | None = None,
     ) -> Reply:
         trace = "".join(_CARRIED.findall(trace_id.get()))[:LONGEST_TRACE] or secrets.token_hex(16)
         limit = threading.Timer(patience.total, call.run_late)
@@ -253,9 +261,9 @@ class ServiceClient:
         call.begin()
         limit.start()
         try:
-            with self._session.request(
+            with (session or self._kept_open).request(
                 method,
-                self._url + path,
+                self._service.url + path,
                 params=dict(params or {}),
                 data=data,
                 headers={TRACE_HEADER: trace, **(headers or {})},

@@ -39,6 +39,7 @@ class Request:
     query: dict[str, str]
     headers: dict[str, str]
     body: Any
+    client_port: int = 0
 
 
 @dataclass
@@ -130,7 +131,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
         given = json.loads(body) if body else None
-        answer = self.server.answer_to(Request(self.command, unquote(parts.path), query, dict(self.headers), given))
+        answer = self.server.answer_to(
+            Request(self.command, unquote(parts.path), query, dict(self.headers), given, self.client_address[1])
+        )
         if answer.instead is not None:
             self.close_connection = True
             answer.instead(self.connection)

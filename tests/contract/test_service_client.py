@@ -67,6 +67,18 @@ def test_a_get_is_tried_again_and_a_post_is_not(
     assert len(automation_server.seen) == 4
 
 
+def test_gets_share_a_connection_and_a_post_has_one_that_nobody_else_had(
+    client: ServiceClient, automation_server: FakeAutomationService
+) -> None:
+    """One that was kept open may be closed over there at any moment: whether the command came in would not be known."""
+    for _ in range(2):
+        ask(client)
+        client.post("/execute", {"command": "true"}, patience=SOON, call=Call())
+    first, other, second, another = (request.client_port for request in automation_server.seen)
+    assert first == second
+    assert len({first, other, another}) == 3
+
+
 def test_a_get_is_not_tried_for_ever(client: ServiceClient, automation_server: FakeAutomationService) -> None:
     automation_server.always = Answer(500)
     with pytest.raises(AnswerLost, match="500"):
