@@ -14,11 +14,12 @@ from django.urls import reverse
 from django.utils import timezone
 
 from executions.admin_locks import Locks
+from executions.clients.reporting import found_by_processes
 from executions.models import Execution
 from executions.pages.durations import span
 from executions.states import FINAL_EXECUTION, ExecutionStatus
 from queueing.admin.overview import Fleet
-from queueing.admin.words import Said
+from queueing.admin.words import Said, warning
 from queueing.control import queue_figures
 from queueing.models import DeadLetter, Worker
 from safety.admin_access import roles_for, user_of
@@ -56,10 +57,11 @@ def home(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fleet(request: HttpRequest) -> list[Said]:
-    """What is wrong with queue and workers, for those who may see the Fleet page; or that all is well."""
+    """What is wrong with queue, workers and services, for those who may see the Fleet page; or that all is well."""
     if not _sees_the_fleet(request):
         return []
-    said = Fleet().sentences
+    services = [warning(one.sentence) for one in found_by_processes() if not one.is_well]
+    said = [*Fleet().sentences, *services]
     return [one for one in said if one.status in ("failed", "needs_attention")][:SAID] or said[:1]
 
 

@@ -20,7 +20,7 @@ from django.db.backends.utils import CursorWrapper
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
-from executions.clients.reporting import BELIEVED_SECONDS, report
+from executions.clients.reporting import found_by_processes, report
 from queueing.control import is_draining, line_sentences, lines
 from queueing.models import QueueControl
 from safety.audit.database_role import why_it_can_change_the_audit
@@ -37,11 +37,6 @@ SELECT host, pid, extract(epoch FROM statement_timestamp() - last_beat_at)::floa
 UNSEALED = """
 SELECT extract(epoch FROM statement_timestamp() - at)::float FROM safety_auditrecord
  WHERE id = (SELECT record_id FROM safety_auditoutbox ORDER BY record_id LIMIT 1)
-"""
-SERVICES = """
-SELECT service, process, state, reason, extract(epoch FROM statement_timestamp() - changed_at)::float
-  FROM executions_servicestanding WHERE reported_at > statement_timestamp() - make_interval(secs => %s)
- ORDER BY service, changed_at, process LIMIT 1000
 """
 SEALED_WITHIN_SECONDS = 60  # workers do it twice a second
 
@@ -193,30 +188,11 @@ def audit() -> Verdict:
 
 def services() -> Verdict:
     """Whether the asset and the automation service answer, as far as anybody here has asked them."""
-    configured = [one.name for one in (settings.ASSET_SERVICE, settings.AUTOMATION_SERVICE) if one is not None]
-    if not configured:
-        return PASS, "None is configured: the embedded inventory and connectors serve."
     report()
-    with connection.cursor() as cursor:
-        cursor.execute(SERVICES, [BELIEVED_SECONDS])
-        rows = cursor.fetchall()
-    said = [_of_service(name, [row[1:] for row in rows if row[0] == name]) for name in configured]
-    return max((status for status, _ in said), key=WORSE.index), " ".join(sentence for _, sentence in said)
-
-
-def _of_service(name: str, rows: list[tuple[str, str, str, float]]) -> Verdict:
-    """Return what the processes say of one service. (process, state, reason, seconds in that state)"""
-    failing = [row for row in rows if row[1] != "closed"]
-    if not rows:
-        return PASS, f"The {name} service has not been asked lately."
-    if not failing:
-        return PASS, f"The {name} service answers {len(rows)} processes."
-    told = ", ".join(f"{process} ({state.replace('_', ' ')})" for process, state, *_ in failing[:_MOST_NAMED])
-    longest = max(seconds for *_, seconds in failing)
-    return WARN, (
-        f"The {name} service is left alone by {len(failing)} of {len(rows)} processes, the longest for {longest:.0f} s:"
-        f" {told}. {failing[0][2]}"
-    )
+    found = found_by_processes()
+    if not found:
+        return PASS, "None is configured: the embedded inventory and connectors serve."
+    return PASS if all(one.is_well for one in found) else WARN, " ".join(one.sentence for one in found)
 
 
 _ON_DATABASE: dict[str, Callable[[], Verdict]] = {

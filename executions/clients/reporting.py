@@ -12,8 +12,9 @@ import os
 import socket
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
+from django.conf import settings
 from django.db import connection, transaction
 
 from executions.clients.breaker import Standing
@@ -24,6 +25,7 @@ from executions.clients.troubles import ServiceTrouble
 EVERY_SECONDS = 5.0
 BELIEVED_SECONDS = 60  # a process that has told nothing for longer is gone, or has nothing to ask
 KEPT_DAYS = 1
+MOST_NAMED = 5
 
 # Rows in one order, so that two processes that write at once wait for each other and never in a circle.
 _STANDINGS = """
@@ -48,6 +50,11 @@ SELECT service, outcome, requests, retried, seconds, buckets
        buckets = (SELECT array_agg(coalesce(a, 0) + coalesce(b, 0) ORDER BY n)
                     FROM unnest(known.buckets, EXCLUDED.buckets) WITH ORDINALITY AS u(a, b, n))
 """
+_LATELY = """
+SELECT service, process, state, reason, extract(epoch FROM statement_timestamp() - changed_at)::float
+  FROM executions_servicestanding WHERE reported_at > statement_timestamp() - make_interval(secs => %s)
+ ORDER BY service, changed_at, process LIMIT 1000
+"""
 _FORGET = "DELETE FROM executions_servicestanding WHERE reported_at < statement_timestamp() - make_interval(days => %s)"
 
 _lock = threading.Lock()
@@ -70,6 +77,41 @@ def report(*, at_once: bool = False) -> None:
     for client in list(in_use.values()):
         if client.breaker.is_due():
             threading.Thread(target=_probe, args=(client,), daemon=True).start()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How the processes find one service, in a sentence."""
+
+    is_well: bool
+    sentence: str
+
+
+def found_by_processes() -> list[Found]:
+    """Return for each service that is configured how those find it who have asked it lately."""
+    configured = [one.name for one in (settings.ASSET_SERVICE, settings.AUTOMATION_SERVICE) if one is not None]
+    if not configured:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(_LATELY, [BELIEVED_SECONDS])
+        rows = cursor.fetchall()
+    return [_found(name, [row[1:] for row in rows if row[0] == name]) for name in configured]
+
+
+def _found(name: str, rows: list[tuple[str, str, str, float]]) -> Found:
+    """`rows`: process, state, reason, and seconds in that state, the longest first."""
+    failing = [row for row in rows if row[1] != "closed"]
+    if not rows:
+        return Found(True, f"The {name} service has not been asked lately.")
+    if not failing:
+        return Found(True, f"The {name} service answers {len(rows)} processes.")
+    told = ", ".join(f"{process} ({state.replace('_', ' ')})" for process, state, *_ in failing[:MOST_NAMED])
+    _, _, reason, seconds = failing[0]
+    return Found(
+        False,
+        f"The {name} service is left alone by {len(failing)} of {len(rows)} processes, the longest for {seconds:.0f} s:"
+        f" {told}. {reason}",
+    )
 
 
 def process_name() -> str:

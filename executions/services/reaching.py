@@ -8,6 +8,7 @@ from typing import Any
 
 from django.conf import settings
 
+from executions.clients import is_asset_service_of
 from executions.models import Asset, Connection
 from executions.plans import CompiledPlan
 from executions.services.plan_secrets import PlanSecrets
@@ -23,6 +24,7 @@ def machines_of(plan: CompiledPlan, secrets: PlanSecrets) -> list[dict[str, Any]
     assets = Asset.objects.in_bulk(plan.targets)
     stale = set(Asset.objects.stale().filter(pk__in=assets).values_list("pk", flat=True))
     credentials = secrets.credentials({asset.credential for asset in assets.values() if asset.credential})
+    of_service = any(map(is_asset_service_of, {asset.tenant_id for asset in assets.values() if asset.external_id}))
     return [
         {
             "asset": use.name,
@@ -33,7 +35,7 @@ def machines_of(plan: CompiledPlan, secrets: PlanSecrets) -> list[dict[str, Any]
             "environment": use.environment,
             "criticality": asset.criticality,
             "lock": "exclusive" if use.exclusive else "shared",
-            "credential": credentials.get(asset.credential),
+            "credential": credentials.get(asset.credential) or _of_service(asset, of_service),
             "host_key": _host_key(asset),
             "health": asset.health,
             "checked_at": asset.checked_at,
@@ -90,8 +92,15 @@ def _address(asset: Asset) -> str:
     return f"{host}:{asset.port}" if asset.port else host
 
 
+def _of_service(asset: Asset, is_asked: bool) -> dict[str, Any] | None:
+    """The credential that a worker asks the asset service for; whether it has one is not asked from here."""
+    if not (is_asked and asset.external_id):
+        return None
+    return {"path": f"asset-service/{asset.external_id}", "state": "unknown"}
+
+
 def _host_key(asset: Asset) -> str:
-    """Return known or unknown; empty where there is no such thing."""
-    if asset.connection != Connection.SSH:
+    """Return known or unknown; empty where there is no such thing, or the automation service has to know."""
+    if asset.connection != Connection.SSH or settings.AUTOMATION_SERVICE is not None:
         return ""
     return "known" if asset.host_key else "unknown"

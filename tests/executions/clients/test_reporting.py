@@ -19,6 +19,7 @@ from executions.clients.client import Patience, ServiceClient
 from executions.clients.reporting import BELIEVED_SECONDS, process_name, report
 from executions.clients.traffic import traffic
 from executions.models import ServiceStanding, ServiceTraffic
+from safety.models import Tenant, User
 from tests.contract.conftest import settings_of
 from tests.contract.fake_services import Answer, FakeAssetService
 from tests.installations import wait_until
@@ -80,7 +81,10 @@ def test_a_service_that_fails_is_told_with_the_reason_and_the_processes(
     assert process_name() in reason
     assert "answered 500 (boom)" in reason
     assert metric("opsconductor_service_breakers", service="asset", state="open") == 1
-    assert Client().get("/readyz").status_code in (200, 503)  # never 503 for this alone: see the test of health
+    operator = User.objects.create_superuser("op", tenant=Tenant.objects.get(name="default"), is_staff=True)
+    browser = Client()
+    browser.force_login(operator, backend="safety.backends.PasswordBackend")
+    assert "The asset service is left alone by 1 of 1 processes" in browser.get("/admin/").content.decode()
 
 
 def test_breakers_of_other_processes_count_while_they_tell_of_them(service: ServiceClient) -> None:

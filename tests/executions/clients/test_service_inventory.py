@@ -7,11 +7,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.db import connections
 from django.test import Client
 from pytest_django import Settings
 
 from executions import clients
 from executions.clients import AT_A_DOOR
+from executions.connectors.base import ErrorCode, Invocation
+from executions.connectors.output import OutputCollector
+from executions.engine.attempt import _query
 from executions.models import Asset, AssetGroup, Execution
 from executions.plans.inventory import InventoryUnavailable
 from executions.service_inventory import inventory_of
@@ -180,6 +185,28 @@ def test_a_service_that_is_down_is_said_to_be_down_and_no_machine_is_unknown(
     assert Execution.objects.count() == 1
     shown = preview(plan("web-1"), by=requester)
     assert [error["code"] for error in shown["errors"]] == ["inventory_unavailable"]
+
+
+def test_a_preview_says_that_the_service_is_asked_for_the_credential(server: FakeAssetService, requester: User) -> None:
+    shown = preview(plan("web-1"), by=requester)
+    assert shown["machines"][0]["credential"] == {"path": "asset-service/11", "state": "unknown"}
+    assert not any("credential" in warning for warning in shown["warnings"])
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_query_that_runs_while_the_service_is_down_found_out_nothing(
+    server: FakeAssetService, tenant: Tenant
+) -> None:
+    printed: list[str] = []
+    collector = OutputCollector(lambda stream, text, size: printed.append(text))
+    outcome = await _query(Invocation(stdin=b"{}"), tenant.pk, collector)
+    assert (outcome.exit_code, outcome.data) == (0, {"rows": 4})  # localhost, and three of the service's four
+    server.always = Answer(503, b"", {"Retry-After": "60"})
+    outcome = await _query(Invocation(stdin=b"{}"), tenant.pk, collector)
+    assert (outcome.exit_code, outcome.error_code) == (None, ErrorCode.UNREACHABLE)
+    collector.finish()
+    assert "web-1.example.org" in "".join(printed)
+    await sync_to_async(connections.close_all, thread_sensitive=False)()  # of the one thread that asked
 
 
 def test_a_batch_asks_a_service_that_is_down_once(server: FakeAssetService, tenant: Tenant) -> None:
