@@ -19,6 +19,7 @@ from executions.engine import probing
 from executions.engine.state import StepState, TargetState, taken_from
 from executions.engine.transcript import Attempted, Emit, Transcript
 from executions.engine.verdict import judge
+from executions.plans.compiled import GRAVITY
 from executions.plans.inventory import InventoryUnavailable
 from executions.plans.templates import TemplateContext, UnresolvedTemplate, render
 from executions.service_inventory import inventory_of
@@ -74,6 +75,11 @@ def invocation_of(
     connection = target.planned["connection"] if target.planned else ""
     for misfit in misfits(tool, inputs, connection):  # a template may have brought what did not fit
         raise Refusal(misfit.code, f"{misfit.message}. {misfit.how_to_fix}", hopeless=True)
+    accepted_as = step.planned["action_class"]
+    if not step.planned.get("check") and GRAVITY[tool.action_class_for(inputs)] > GRAVITY[accepted_as]:
+        # Rights, locks and approvals were those of the tool as the web process knew it.
+        sentence = f"The plan was accepted with {tool.name} as {accepted_as}; on this worker it does more than that."
+        raise Refusal("tool_changed", sentence, hopeless=True)
     try:
         invocation = tool.prepare(
             inputs, timeout_seconds=limit, secret_values=secret_values, check=step.planned.get("check", False)

@@ -19,7 +19,8 @@ ENDED_BADLY = BAD | {S.CANCELLED}
 
 # What a target says whose step was refused before anything of it ran: by its connector, or by the engine.
 NOTHING_RAN = frozenset(str(code) for code in ErrorCode if code.nothing_happened) | {
-    "invalid_input", "masked_output", "no_connector", "secret_unavailable", "unknown_tool", "unresolved_placeholder",
+    "invalid_input", "masked_output", "no_connector", "secret_unavailable", "tool_changed", "unknown_tool",
+    "unresolved_placeholder",
 }  # fmt: skip
 
 

@@ -239,6 +239,7 @@ def _mark_checked(steps: list[StoredStep], unchecked: Mapping[str, str]) -> None
         step["irreversible"] = False
         if step["id"] in unchecked:
             step["unchecked"] = unchecked[step["id"]]
+            step["estimated_duration"] = 0.0
             step["not_checked"] = [f"Skipped in check mode. {unchecked[step['id']]}", *step["not_checked"]]
 
 

@@ -65,6 +65,11 @@ def test_what_cannot_be_checked_is_skipped_with_the_reason(plan: CompiledPlan) -
     }
 
 
+def test_what_is_skipped_takes_no_time(plan: CompiledPlan) -> None:
+    took = {one["id"]: one["estimated_duration"] for one in plan.document["steps"]}
+    assert (took["make"], took["use"], took["look"]) == (0.0, 0.0, 1.0)
+
+
 def test_a_reading_step_keeps_its_own_approval_and_criteria() -> None:
     look = step("info_display", inputs={"kind": "os"}, targets=["localhost"], requires_approval=True,
                 success={"stdout_matches": "Linux"})  # fmt: skip
