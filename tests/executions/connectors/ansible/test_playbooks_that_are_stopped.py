@@ -107,6 +107,7 @@ def test_what_a_killed_worker_left_in_memory_is_swept_and_what_is_in_use_is_not(
             assert [path.name for path in IN_MEMORY.glob(f"{folder.PREFIX}*")] == [mine.path.name]
             assert (mine.path.stat().st_mode & 0o777, list(mine.path.iterdir())) == (0o700, [])
         finally:
+            worker.kill()
             mine.remove()
     assert what_is_left() == []
 
