@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from executions.connectors.registry import Surroundings
 
 DEFAULT_FORKS = 20
-RUNS_AT_ONCE = 4  # in a worker; each is a process of about 100 MB that forks one more for each target at a time
+RUNS_AT_ONCE = 4  # in a worker; each is about 75 MB, and 20 MB for each target at a time
 _NEEDED = ("ansible_runner", "ansible")
 _INSTALL = "This worker cannot run playbooks: install requirements-ansible.txt on its host, then restart it."
 _PROGRAM = Path(__file__).with_name("program.py")
