@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
+from ipaddress import ip_address
 
 import asyncssh
 from asyncssh.known_hosts import SSHKnownHosts, match_known_hosts
@@ -90,12 +91,20 @@ class KeyBook:
             stat = os.stat(known_hosts)
             book = _read(known_hosts, stat.st_mtime_ns, stat.st_size)
             port = way.port if way.port != 22 else None
-            found = match_known_hosts(book, way.host, way.host, port)
+            found = match_known_hosts(book, way.host, _numeric(way.host), port)
         except (OSError, ValueError) as error:
             raise no_way(
                 ErrorCode.HOST_KEY_UNKNOWN, f"The file of SSH_KNOWN_HOSTS cannot be read: {error}. Mend or unset it."
             ) from None
         self._keys, self._certifiers, self._revoked = list(found[0]), list(found[1]), list(found[2])
+
+
+def _numeric(host: str) -> str:
+    """The address, where a host is named by one; asyncssh refuses a name in its place."""
+    try:
+        return str(ip_address(host.partition("%")[0]))
+    except ValueError:
+        return ""
 
 
 @lru_cache(maxsize=4)

@@ -81,7 +81,7 @@ def test_an_agent_that_is_no_path_is_refused() -> None:
 
 def test_a_host_key_is_the_assets_or_that_of_the_file_and_never_none(tmp_path: Path) -> None:
     file = tmp_path / "known_hosts"
-    file.write_text(f"10.0.0.1 {HOST_KEY}\n[10.0.0.2]:2222 {HOST_KEY}\n")
+    file.write_text(f"10.0.0.1 {HOST_KEY}\n[10.0.0.2]:2222 {HOST_KEY}\nweb.example {HOST_KEY}\n")
 
     assert refused(described(target(host_keys=()))) == ErrorCode.HOST_KEY_UNKNOWN
     assert refused(described(target(host_keys=(HOST.get_fingerprint(),)))) == ErrorCode.HOST_KEY_UNKNOWN
@@ -91,6 +91,7 @@ def test_a_host_key_is_the_assets_or_that_of_the_file_and_never_none(tmp_path: P
     by_file = [
         described(target(host_keys=()), known_hosts=str(file)),
         described(target(host_keys=(), ip_address="10.0.0.2", port=2222), known_hosts=str(file)),
+        described(target(host_keys=(), ip_address=None, hostname="web.example"), known_hosts=str(file)),
     ]
     for one in (described(target()), *by_file):
         assert isinstance(one, Machine)
