@@ -192,7 +192,7 @@ def make(surroundings: Surroundings) -> AnsibleConnector:
         LocalConnector(surroundings.warden, grace_seconds=surroundings.grace_seconds, failed_leave_nothing=True),
         playbooks=surroundings.options.get("ansible_playbooks"),
         forks=surroundings.options.get("ansible_forks", DEFAULT_FORKS),
-        known_hosts=str(surroundings.options.get("SSH_KNOWN_HOSTS") or ""),
+        known_hosts=str(surroundings.options.get("ssh_known_hosts") or ""),
     )
 
 

@@ -32,4 +32,5 @@ def folders_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
 def stage(warden: Warden, tmp_path: Path) -> Stage:
     folder = tmp_path / "playbooks"
     folder.mkdir()
-    return Stage(make(Surroundings(warden, options={"ansible_playbooks": folder})), folder)
+    options = {"ansible_playbooks": folder, "ssh_known_hosts": str(tmp_path / "known_hosts")}
+    return Stage(make(Surroundings(warden, options=options)), folder)

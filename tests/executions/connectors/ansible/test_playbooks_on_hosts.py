@@ -20,7 +20,8 @@ EVIL = [
 ]  # fmt: skip
 
 
-async def test_every_host_has_its_own_lines_and_its_own_outcome(stage: Stage, sshd: Sshd) -> None:
+async def test_every_host_has_its_own_lines_and_its_own_outcome(stage: Stage, sshd: Sshd, tmp_path: Path) -> None:
+    (tmp_path / "known_hosts").write_text(f"[localhost]:{sshd.port} {sshd.host_key}\n")
     stage.write(
         """
 - {name: Say, raw: "echo {{ word }} from '{{ opsconductor_name }}'"}
@@ -38,6 +39,7 @@ async def test_every_host_has_its_own_lines_and_its_own_outcome(stage: Stage, ss
             sshd.target("closed", port=unused_port()),
             sshd.target("changed", host_keys=(other_key,)),
             sshd.target("unknown", host_keys=()),
+            sshd.target("by-file", host_keys=(), ip_address=None, hostname="localhost"),
             Target(name="nobody", connection="ssh", hostname="localhost", host_keys=(sshd.host_key,)),
             local("a name, with {{ signs }} & [a:z]"),
         ],
@@ -50,6 +52,9 @@ async def test_every_host_has_its_own_lines_and_its_own_outcome(stage: Stage, ss
     assert stage.stdout("good").startswith("changed: Say\nhello from good\nskipped: Break\nfailed, ignored: Shrug\n")
     assert "ok: Each [one]\nitem one\nok: Each [two]\nitem two\n" in stage.stdout("good")
     assert "the-hidden-word" not in stage.stdout("good") + stage.stderr("good")
+
+    assert "hello from by-file\n" in stage.stdout("by-file")
+    assert outcomes["by-file"].exit_code == 0
 
     assert (outcomes["bad"].exit_code, outcomes["bad"].error_code) == (2, None)
     assert outcomes["bad"].error == "The task 'Break' failed: non-zero return code (oops)"
