@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from executions.models import Event, Execution, OutputChunk, Step, StepTarget
+from executions.models import Asset, Event, Execution, OutputChunk, Step, StepTarget
 from executions.services import Submission, submit
 from queueing.models import Worker
 from safety.models import Tenant, User
@@ -96,6 +96,16 @@ def begin(requester: User) -> Callable[..., int]:
         return submit(Submission(document, **submission), by=requester).execution_id
 
     return begin
+
+
+def make_hosts(prefix: str, count: int, *, connection: str = "local") -> list[str]:
+    """Assets of the development environment; return their names, which sort as they were made."""
+    tenant = Tenant.objects.get(name="default")
+    names = [f"{prefix}{number:0{len(str(count - 1))}}" for number in range(count)]
+    Asset.objects.bulk_create(
+        Asset(tenant=tenant, name=name, connection=connection, environment="development") for name in names
+    )
+    return names
 
 
 def shell(key: str, command: str, **fields: Any) -> dict[str, Any]:

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-from executions.models import Asset, Event, StepTarget
+from executions.models import Event, StepTarget
 from executions.services import cancel, resolve
 from queueing.models import DeadLetter
-from safety.models import Tenant, User
+from safety.models import User
 from tests.executions.engine.conftest import (
     Workers,
     assert_nothing_left_behind,
     ended,
+    make_hosts,
     shell,
     step_statuses,
     target_of,
@@ -33,12 +34,7 @@ MANY = 40
 
 @pytest.fixture
 def hosts(transactional_db: None, requester: User) -> list[str]:
-    tenant = Tenant.objects.get(name="default")
-    names = [f"h{number:03}" for number in range(MANY)]
-    Asset.objects.bulk_create(
-        Asset(tenant=tenant, name=name, connection="local", environment="development") for name in names
-    )
-    return names
+    return make_hosts("h", MANY)
 
 
 def counted(execution_id: int) -> Counter[str]:

@@ -13,7 +13,14 @@ from executions.models import Asset, Event, OutputChunk, Step, StepTarget
 from executions.services import cancel
 from safety.models import Tenant, User
 from safety.secrets.keeping import store_secret
-from tests.executions.engine.conftest import Workers, assert_nothing_left_behind, ended, shell, step_statuses
+from tests.executions.engine.conftest import (
+    Workers,
+    assert_nothing_left_behind,
+    ended,
+    make_hosts,
+    shell,
+    step_statuses,
+)
 from tests.installations import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
@@ -24,12 +31,7 @@ PASSWORD = "squad-Passw0rd-nobody-sees"
 
 @pytest.fixture
 def squad(transactional_db: None, requester: User) -> list[str]:
-    tenant = Tenant.objects.get(name="default")
-    names = [f"q{number}" for number in range(8)]
-    Asset.objects.bulk_create(
-        Asset(tenant=tenant, name=name, connection="squad", environment="development") for name in names
-    )
-    return names
+    return make_hosts("q", 8, connection="squad")
 
 
 @pytest.fixture

@@ -14,16 +14,17 @@ from executions.engine.outcome import step_verdict
 from executions.engine.state import StepState, TargetState
 from executions.engine.verdict import Verdict
 from executions.engine.waves import left_out, waves_of
-from executions.models import Asset, Event, Step, StepTarget
+from executions.models import Event, Step, StepTarget
 from executions.plans.waves import wave_sizes
 from executions.services import cancel, resolve
 from executions.states import StepStatus
-from safety.models import Tenant, User
+from safety.models import User
 from tests.executions.engine.conftest import (
     Workers,
     assert_nothing_left_behind,
     ended,
     kinds,
+    make_hosts,
     shell,
     step_statuses,
 )
@@ -130,12 +131,7 @@ def test_a_step_leaves_out_the_machines_where_the_step_before_did_not_succeed() 
 
 @pytest.fixture
 def hosts(transactional_db: None, requester: User) -> list[str]:
-    tenant = Tenant.objects.get(name="default")
-    names = [f"h{number:02}" for number in range(20)]
-    Asset.objects.bulk_create(
-        Asset(tenant=tenant, name=name, connection="local", environment="development") for name in names
-    )
-    return names
+    return make_hosts("h", 20)
 
 
 def counted(execution_id: int, key: str = "all") -> Counter[str]:

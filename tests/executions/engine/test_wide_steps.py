@@ -15,9 +15,9 @@ from django.db.models import Sum
 from django.test import Client
 
 from executions.engine.turns import AT_A_TURN, Turns
-from executions.models import Asset, Event, OutputChunk, StepTarget
-from safety.models import Tenant, User
-from tests.executions.engine.conftest import Workers, assert_nothing_left_behind, ended, shell, status_of
+from executions.models import Event, OutputChunk, StepTarget
+from safety.models import User
+from tests.executions.engine.conftest import Workers, assert_nothing_left_behind, ended, make_hosts, shell, status_of
 from tests.installations import wait_until
 
 Begin = Callable[..., int]
@@ -30,12 +30,7 @@ MOST_MEMORY = 300 * 1024 * 1024
 @pytest.fixture
 def hosts(transactional_db: None, requester: User, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(settings, "APPROVAL_TARGETS", MANY)
-    tenant = Tenant.objects.get(name="default")
-    names = [f"w{number:04}" for number in range(MANY)]
-    Asset.objects.bulk_create(
-        Asset(tenant=tenant, name=name, connection="local", environment="development") for name in names
-    )
-    return names
+    return make_hosts("w", MANY)
 
 
 def counted(execution_id: int) -> Counter[str]:
