@@ -109,6 +109,7 @@ def _steps(plan: CompiledPlan, decision: Decision) -> list[dict[str, Any]]:
             "commands": commands_of(step),
             "rollback": step["rollback"],
             "fan_out": step["fan_out"],
+            "waves": step.get("waves"),
             "run_as": step.get("run_as"),
             "irreversible": step["irreversible"],
             "timeout_seconds": step_seconds(step, decision.limits.step_seconds),

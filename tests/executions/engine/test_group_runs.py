@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from executions.connectors import registry
 from executions.models import Asset, Event, OutputChunk, Step, StepTarget
 from executions.services import cancel
 from safety.models import Tenant, User
@@ -35,15 +36,18 @@ def squad(transactional_db: None, requester: User) -> list[str]:
 
 
 @pytest.fixture
-def together(workers: Workers, squad: list[str], tmp_path: Path) -> Workers:
-    """Workers that have the connector of squad_connector.py, as another package would bring it."""
+def together(workers: Workers, squad: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers]:
+    """Workers that have the connector of squad_connector.py, as another package would bring it; so has this process."""
     package = tmp_path / "packages" / "squad-1.dist-info"
     package.mkdir(parents=True)
     (package / "METADATA").write_text("Metadata-Version: 2.1\nName: squad\nVersion: 1\n")
     points = "[opsconductor.connectors]\nsquad = tests.executions.engine.squad_connector\n"
     (package / "entry_points.txt").write_text(points)
     workers.environment["PYTHONPATH"] = str(package.parent)
-    return workers
+    monkeypatch.syspath_prepend(str(package.parent))
+    registry.added.cache_clear()
+    yield workers
+    registry.added.cache_clear()
 
 
 def counted(execution_id: int, key: str = "all") -> Counter[str]:

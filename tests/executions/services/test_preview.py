@@ -36,6 +36,14 @@ def commands(document: dict[str, Any], by: User) -> list[tuple[str, list[str]]]:
     return [(one["command"], one["targets"]) for one in step["commands"]]
 
 
+def test_the_waves_are_shown_as_they_would_be(alice: User) -> None:
+    names = group_of(12)
+    shown = preview(plan(change("x", *names, fan_out={"waves": [1, "25%", "rest"]})), by=alice)["steps"][0]
+    assert shown["waves"] == [1, 3, 8]
+    assert shown["targets"] == names, "in the order in which they come"
+    assert preview(plan(change("x", *names)), by=alice)["steps"][0]["waves"] is None
+
+
 @pytest.mark.parametrize(("changed", "level"), [(6, 1), (7, 3)])
 def test_more_than_half_of_a_group_needs_two_approvers(changed: int, level: int, alice: User) -> None:
     names = group_of(12)
