@@ -104,7 +104,7 @@ def _found(name: str, rows: list[tuple[str, str, str, float]]) -> Found:
     if not rows:
         return Found(True, f"The {name} service has not been asked lately.")
     if not failing:
-        return Found(True, f"The {name} service answers {len(rows)} processes.")
+        return Found(True, f"The {name} service answers {len(rows)} process{'es' if len(rows) > 1 else ''}.")
     told = ", ".join(f"{process} ({state.replace('_', ' ')})" for process, state, *_ in failing[:MOST_NAMED])
     _, _, reason, seconds = failing[0]
     return Found(

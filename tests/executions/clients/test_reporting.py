@@ -73,7 +73,7 @@ def test_a_service_that_fails_is_told_with_the_reason_and_the_processes(
     service: ServiceClient, asset_server: FakeAssetService
 ) -> None:
     service.get("/health", patience=ONCE)
-    assert said() == ("pass", "The asset service answers 1 processes.")
+    assert said() == ("pass", "The asset service answers 1 process.")
     break_it(service, asset_server)
     status, reason = said()
     assert status == "warn"
