@@ -90,7 +90,7 @@ class AnsibleConnector:
                 run.end_all(Outcome(None, ErrorCode.NOT_STARTED, "Not started: asked to stop.", stop_confirmed=True))
                 return
             try:
-                folder = await asyncio.to_thread(make_folder)
+                folder = make_folder()  # not awaited: nobody may be cancelled between it and what removes it
             except (NoMemoryFolder, OSError) as error:
                 sentence = f"The worker has no place in memory for what a playbook must be told of secrets: {error}"
                 run.end_all(Outcome(None, ErrorCode.START_FAILED, sentence))
