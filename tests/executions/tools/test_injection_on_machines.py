@@ -40,6 +40,7 @@ HOSTILE = [
     "$(touch PWNED)",
 ]
 AT_ONCE = 8
+TRIES = 5
 # They do what they are for, on files of the test alone.
 REAL = [
     "awk",
@@ -194,12 +195,17 @@ def prepared(
 async def calls_of(machine: Machine, invocation: Invocation, programs: Path, folder: Path) -> list[tuple[str, ...]]:
     """Run it; return what the machine's programs were given, in an order that does not depend on time."""
     trace = folder.with_suffix(".trace")
-    trace.touch()
+    trace.touch()  # empty until something runs, however often that has to be asked for
     environment = {**invocation.environment, "PATH": str(programs), "TRACE": str(trace), "LC_ALL": "C.UTF-8"}
     where = invocation.working_directory or str(folder)
     os.makedirs(where, exist_ok=True)
     changed = replace(invocation, environment=environment, working_directory=where)
-    await machine.connector.run(changed, machine.target, sink=RecordingSink(), stop=Stop(), fence=1)
+    for _ in range(TRIES):
+        outcome = await machine.connector.run(changed, machine.target, sink=RecordingSink(), stop=Stop(), fence=1)
+        if outcome.error_code is None or not outcome.error_code.is_transient:
+            break
+        assert outcome.error_code.nothing_happened, outcome  # a busy server turned it away before anything ran
+    assert outcome.exit_code is not None, outcome
     found = [tuple(part.split("\0")) for part in trace.read_text().split("\0<end>\0") if part]
     return sorted(tuple(tidied(text, folder) for text in call) for call in found)
 
