@@ -6,6 +6,10 @@ import ssl
 from collections.abc import Mapping
 from typing import Any
 
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+
 from executions.connectors.base import Credential, Target
 from executions.connectors.winrm.shell import Login
 
@@ -26,6 +30,7 @@ def login_for(target: Target, options: Mapping[str, Any]) -> Login:
     if credential is None:
         raise Unusable(f"The asset {target.name} names no credential. Store one and write its path as the credential.")
     if credential.certificate and credential.private_key:
+        _check_key(target, credential)
         return Login(
             host,
             port,
@@ -50,6 +55,18 @@ def login_for(target: Target, options: Mapping[str, Any]) -> Login:
         password=credential.password,
         authorities=str(authorities) if authorities is not True else True,
     )
+
+
+def _check_key(target: Target, credential: Credential) -> None:
+    try:
+        x509.load_pem_x509_certificates(credential.certificate.encode())
+        password = credential.passphrase.encode() or None
+        serialization.load_pem_private_key(credential.private_key.encode(), password)
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: a passphrase too many, or none
+        raise Unusable(
+            f"The certificate or private_key in the credential of {target.name} cannot be read. Store both in PEM, and"
+            " the passphrase if the key has one."
+        ) from None
 
 
 def _username(target: Target, credential: Credential) -> str:

@@ -212,6 +212,7 @@ class FakeWinRM(ThreadingHTTPServer):
         self.shortest_idle_seconds = 60.0
         self.program = [sys.executable, "-I", str(DOUBLE)]
         self.environment: dict[str, str] = {}
+        self.signed_in_as: list[str] = []
         self.exit_code: int | None = None  # what Windows would have said, where processes here cannot end so
         self._lock = threading.Lock()
         self._closing = threading.Event()
