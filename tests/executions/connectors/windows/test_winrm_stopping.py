@@ -48,6 +48,7 @@ async def test_a_stop_ends_all_processes_at_once_and_is_confirmed(
     assert (outcome.error_code, outcome.stop_confirmed, outcome.exit_code) == (ErrorCode.STOPPED, True, None)
     wait_until(lambda: not any(is_alive(pid) for pid in pids))
     assert windows.shells == {}
+    assert "Signal" in windows.actions()
 
 
 async def test_a_stop_that_the_machine_does_not_confirm_is_not_confirmed(
@@ -88,6 +89,29 @@ async def test_a_stop_before_the_last_word_keeps_it_from_beginning(
     # the shell that came late is not left either
     await asyncio.to_thread(wait_until, lambda: "Delete" in windows.actions())
     assert "Command" not in windows.actions()
+    assert not (tmp_path / "ran").exists()
+
+
+async def test_a_stop_while_it_is_being_told_keeps_it_from_beginning(
+    connector: WinRMConnector, target: Target, windows: FakeWinRM, tmp_path: Any
+) -> None:
+    stop = Stop()
+    loop = asyncio.get_running_loop()
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+
+    def wait(handler: Handler) -> None:
+        loop.call_soon_threadsafe(arrived.set)
+        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(10)
+
+    windows.before["Send"] = wait
+    invocation = Invocation(script=Script(f"touch {tmp_path}/ran"), stdin=b"x" * 300_000)
+    running = asyncio.ensure_future(connector.run(invocation, target, sink=RecordingSink(), stop=stop, fence=1))
+    await arrived.wait()
+    stop.request("user")
+    assert (await running).error_code == ErrorCode.NOT_STARTED
+    go_on.set()
+    await asyncio.to_thread(wait_until, lambda: not windows.shells)
+    assert windows.actions().count("Send") == 1
     assert not (tmp_path / "ran").exists()
 
 
