@@ -133,6 +133,8 @@ def test_the_newest_check_wins_in_whatever_order_they_are_written(make_root: Use
     newer = checked(make_root, asset, minutes_ago=1)
     write_checks([newer])
     write_checks([older])
+    asset.refresh_from_db()
+    assert asset.health == "healthy"
     write_checks([newer, older])
     asset.refresh_from_db()
     assert (asset.health, asset.health_code, asset.response_ms) == ("healthy", "", 12)
