@@ -155,6 +155,19 @@ def test_a_retry_of_a_partial_success_takes_the_targets_that_failed(alice: User)
     assert Step.objects.get(execution_id=new).waves == [1, 3]
 
 
+def test_a_retry_does_again_what_was_undone_where_it_was_undone(alice: User) -> None:
+    for name in ("m1", "m2"):
+        make_asset(name, "development")
+    steps = [change("x", "m1", "m2"), change("y", "m1", "m2", key="b", depends_on=["a"])]
+    old = ended(ask(alice, *steps).execution_id, "failed", a="succeeded", b="failed")
+    undo = Step.objects.create(execution_id=old, position=3, key="a", tool="shell", kind="rollback", status="succeeded")
+    there = StepTarget.objects.get(execution_id=old, step__key="a", step__kind="step", name="m1").asset_id
+    StepTarget.objects.create(
+        execution_id=old, step=undo, position=1, asset_id=there, name="m1", status="succeeded", attempt=1
+    )
+    assert hosts_of(retry(old, by=alice).execution_id) == {"a": "m1", "b": "m1 m2"}
+
+
 def test_a_retry_needs_an_end_something_to_do_and_the_right_to_see_it(alice: User) -> None:
     running = ask_new(alice)
     assert refusal(retry, running, by=alice) == "not_final"
