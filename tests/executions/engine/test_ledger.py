@@ -613,3 +613,35 @@ def test_text_that_the_database_cannot_hold_is_written_with_marks_and_harms_nobo
     assert [type(answer) for answer in answers] == [WrongState, type(None)]
     assert kinds(worse) == ["execution.submitted"]
     assert worker.lost == []
+
+
+def test_rows_of_a_rollback_are_made_once_and_not_for_who_has_no_lease(worker: Worker, begin: Begin) -> None:
+    """In one group with another execution; each row gets its number into the record that asked for it."""
+    kept, stolen = (begin(shell("a", f"echo {number}")) for number in range(2))
+    AssetLock.objects.all().delete()
+    worker.claim()
+    QueueEntry.objects.filter(pk=stolen).update(token=worker.leases[stolen].token + 1000)
+    answers: list[BaseException | None] = []
+
+    def undoing(execution_id: int) -> Record:
+        target = {"position": 1, "asset_id": None, "name": "localhost"}
+        row = {"position": 2, "key": "a", "tool": "shell", "description": "", "targets": [target]}
+        return worker.note(execution_id, "rollback.started", rollbacks=[row])
+
+    records = [undoing(kept), undoing(stolen)]
+
+    async def body(ledger: Ledger) -> None:
+        with entry_is_locked(kept):
+            ledger.submit(worker.note(kept, "first"))
+            await ledger_waits()
+            going = [asyncio.ensure_future(ledger.commit(record)) for record in records]
+            await asyncio.sleep(0)
+        answers.extend(await asyncio.gather(*going, return_exceptions=True))
+        answers.extend(await asyncio.gather(ledger.commit(undoing(kept)), return_exceptions=True))
+
+    worker.write(body)
+    # A position is taken once.
+    assert [type(answer) for answer in answers] == [type(None), LeaseLost, WrongState]
+    made = Step.objects.get(kind="rollback")
+    assert (made.execution_id, made.pk, made.status) == (kept, records[0].rollbacks[0]["id"], "pending")
+    assert [target.pk for target in made.targets.all()] == [records[0].rollbacks[0]["targets"][0]["id"]]
