@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -21,6 +21,7 @@ from safety import audit
 from safety.models import Tenant
 
 BATCH_ROWS = 1_000
+TRIES = 3
 MOST_NAMED = 20  # of the changed ones, in the audit
 
 _LENGTHS = {
@@ -43,6 +44,12 @@ class Mirrored:
     unchanged: int = 0
     ids: dict[str, int] = field(default_factory=dict)
 
+    def add(self, other: Mirrored) -> None:
+        self.created += other.created
+        self.updated += other.updated
+        self.unchanged += other.unchanged
+        self.ids.update(other.ids)
+
 
 def mirror(rows: Sequence[ServiceAsset], *, tenant_id: int) -> Mirrored:
     """Bring the assets of `rows` here up to date, making those that are missing; nothing is ever removed.
@@ -55,7 +62,7 @@ def mirror(rows: Sequence[ServiceAsset], *, tenant_id: int) -> Mirrored:
     batches = [list(latest.values())[start : start + BATCH_ROWS] for start in range(0, len(latest), BATCH_ROWS)]
     for batch in batches:
         if not _is_as_it_should_be(batch, tenant_id, result):
-            _bring_up_to_date(batch, tenant_id, result)
+            result.add(_insist(batch, tenant_id))
     return result
 
 
@@ -69,7 +76,19 @@ def _is_as_it_should_be(batch: Sequence[ServiceAsset], tenant_id: int, result: M
     return True
 
 
-def _bring_up_to_date(batch: Sequence[ServiceAsset], tenant_id: int, result: Mirrored) -> None:
+def _insist(batch: Sequence[ServiceAsset], tenant_id: int) -> Mirrored:
+    """Bring a batch up to date. Whoever makes an asset by hand takes no lock, and may have taken a name meanwhile: that
+    shows in the unique index, and the next look sees it."""
+    for _ in range(TRIES - 1):
+        try:
+            return _bring_up_to_date(batch, tenant_id)
+        except IntegrityError:
+            continue
+    return _bring_up_to_date(batch, tenant_id)
+
+
+def _bring_up_to_date(batch: Sequence[ServiceAsset], tenant_id: int) -> Mirrored:
+    result = Mirrored()
     with transaction.atomic():
         # Not FOR UPDATE, which would wait for every submit: whatever refers to the tenant holds FOR KEY SHARE on it.
         tenant = Tenant.objects.select_for_update(no_key=True).get(pk=tenant_id)
@@ -108,6 +127,7 @@ def _bring_up_to_date(batch: Sequence[ServiceAsset], tenant_id: int, result: Mir
                     "names": [asset.name for asset in (*made, *changed)[:MOST_NAMED]],
                 },
             )  # fmt: skip
+    return result
 
 
 def _numbers(count: int) -> list[int]:

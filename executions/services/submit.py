@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 
 import orjson
 from django.conf import settings
+from django.db import DatabaseError
 
 from executions.clients import AT_A_DOOR, trace_id
 from executions.clients.reporting import report
@@ -31,6 +33,8 @@ from safety import audit, idempotency, rbac
 from safety.masking import mask_text
 from safety.models import ActionClass, User
 from safety.timeouts import Limits, policies
+
+log = logging.getLogger(__name__)
 
 DRAIN_RETRY_AFTER_SECONDS = 30
 MAX_BATCH = 1000
@@ -210,7 +214,7 @@ def submit_many(submissions: Sequence[Submission], *, by: User) -> list[Accepted
         except Refused as refused:
             answers[number] = refused
     trace_id.set("")
-    report()  # how the asset service answers, if it was asked
+    _report()
     planning.learn_rights(list(plans.values()))
     planning.secrets.learn(list(plans.values()))
     requests: list[dict[str, Any]] = []
@@ -223,6 +227,14 @@ def submit_many(submissions: Sequence[Submission], *, by: User) -> list[Accepted
         answers[number] = answer
     _record_refusals(answers, submissions, by)
     return [answer for answer in answers if answer is not None]
+
+
+def _report() -> None:
+    """Tell how the asset service answers, if it was asked. No plan is refused because that cannot be written."""
+    try:
+        report()
+    except DatabaseError as error:
+        log.warning("How the asset service answers could not be written: %s", str(error).partition("\n")[0])
 
 
 def _record_refusals(answers: Sequence[Accepted | Refused | None], submissions: Sequence[Submission], by: User) -> None:

@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from pytest_django import DjangoAssertNumQueries
 
 from executions.clients.asset_shapes import ServiceAsset
@@ -14,6 +14,7 @@ from executions.inventory_mirror import Mirrored, mirror
 from executions.models import Asset, AssetGroup
 from safety.models import AuditRecord, Tenant
 from tests.contract.fake_services import asset
+from tests.installations import wait_until
 
 pytestmark = pytest.mark.django_db
 
@@ -125,6 +126,32 @@ def test_what_was_brought_in_is_on_record() -> None:
     record = AuditRecord.objects.get(action="asset.import")
     assert record.data["source"] == "asset-service"
     assert record.data["names"] == ["x"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_name_that_somebody_takes_at_that_moment_is_told_apart() -> None:
+    """Making an asset by hand takes no lock: its name is not to be seen until it is committed."""
+    mine, done = tenant_id(), []
+
+    def bring_it() -> None:
+        try:
+            done.append(mirror([ServiceAsset.model_validate(asset(1, "taken"))], tenant_id=mine))
+        finally:
+            connection.close()
+
+    def waits_for_the_index() -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            row = cursor.fetchone()
+        return bool(row and row[0])
+
+    thread = threading.Thread(target=bring_it)
+    with transaction.atomic():
+        Asset.objects.create(tenant_id=mine, name="taken", connection="ssh")
+        thread.start()
+        wait_until(waits_for_the_index, what="the wait for the unique index")
+    thread.join(20)
+    assert [(one.created, one.unchanged) for one in done] == [(["taken (1)"], 0)]
 
 
 @pytest.mark.django_db(transaction=True)
