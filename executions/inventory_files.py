@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,13 +103,8 @@ class FileContent:
 def read_csv(content: bytes) -> FileContent:
     """Read CSV: UTF-8, a header line of COLUMNS, one asset a row. A problem's line is the one the row begins in."""
     result = FileContent()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        result.refuse(content[: error.start].count(b"\n") + 1, "This is not UTF-8 text. Save the file as UTF-8.")
-        return result
-    if "\0" in text:
-        result.refuse(text[: text.index("\0")].count("\n") + 1, "There is a NUL character. Is this a text file?")
+    text = decoded(content, result.refuse)
+    if text is None:
         return result
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
@@ -123,6 +118,19 @@ def read_csv(content: bytes) -> FileContent:
     except csv.Error as error:
         result.refuse(reader.line_num, f"This is not CSV: {error}.")
     return result
+
+
+def decoded(content: bytes, refuse: Callable[[int, str], None]) -> str | None:
+    """Return the text of a file; None when it is none, which `refuse` is told with the line."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        refuse(content[: error.start].count(b"\n") + 1, "This is not UTF-8 text. Save the file as UTF-8.")
+        return None
+    if "\0" in text:
+        refuse(text[: text.index("\0")].count("\n") + 1, "There is a NUL character. Is this a text file?")
+        return None
+    return text
 
 
 def _add_row(result: FileContent, line: int, header: Sequence[str], cells: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from executions.ansible_inventory.json_form import parse_json
 from executions.ansible_inventory.tree import ALL, MOST_HOSTS, TooManyHosts, Tree, Variables
 from executions.ansible_inventory.variables import rows_of
 from executions.ansible_inventory.yaml_form import parse_variables, parse_yaml
-from executions.inventory_files import FileContent
+from executions.inventory_files import FileContent, decoded
 
 Parse = Callable[[str, Tree], None]
 
@@ -78,13 +78,8 @@ def _parse(content: bytes, parse: Parse, tree: Tree, source: str) -> None:
 
 
 def _text(content: bytes, tree: Tree) -> str | None:
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        tree.refuse(content[: error.start].count(b"\n") + 1, "This is not UTF-8 text. Save the file as UTF-8.")
-        return None
-    if "\0" in text:
-        tree.refuse(text[: text.index("\0")].count("\n") + 1, "There is a NUL character. Is this a text file?")
+    text = decoded(content, tree.refuse)
+    if text is None:
         return None
     if text.startswith(VAULT):
         tree.refuse(
