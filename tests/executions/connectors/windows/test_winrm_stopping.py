@@ -36,6 +36,19 @@ async def begun(connector: WinRMConnector, target: Target, stop: Stop) -> tuple[
     return running, [int(line) for line in sink.stdout.split()]
 
 
+def held_up(windows: FakeWinRM, action: str) -> tuple[asyncio.Event, asyncio.Event]:
+    """Have requests of that kind wait. Returns what says that one has come, and what lets them go on."""
+    loop = asyncio.get_running_loop()
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+
+    def wait(handler: Handler) -> None:
+        loop.call_soon_threadsafe(arrived.set)
+        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(10)
+
+    windows.before[action] = wait
+    return arrived, go_on
+
+
 @pytest.mark.parametrize("reason", ["user", "timeout", "lease_lost"])
 async def test_a_stop_ends_all_processes_at_once_and_is_confirmed(
     connector: WinRMConnector, target: Target, windows: FakeWinRM, reason: str
@@ -72,14 +85,7 @@ async def test_a_stop_before_the_last_word_keeps_it_from_beginning(
     connector: WinRMConnector, target: Target, windows: FakeWinRM, tmp_path: Any
 ) -> None:
     stop = Stop()
-    loop = asyncio.get_running_loop()
-    arrived, go_on = asyncio.Event(), asyncio.Event()
-
-    def wait(handler: Handler) -> None:
-        loop.call_soon_threadsafe(arrived.set)
-        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(10)
-
-    windows.before["Create"] = wait
+    arrived, go_on = held_up(windows, "Create")
     running = begin(connector, target, stop, RecordingSink(), Script(f"touch {tmp_path}/ran"))
     await arrived.wait()
     stop.request("user")
@@ -96,21 +102,18 @@ async def test_a_stop_while_it_is_being_told_keeps_it_from_beginning(
     connector: WinRMConnector, target: Target, windows: FakeWinRM, tmp_path: Any
 ) -> None:
     stop = Stop()
-    loop = asyncio.get_running_loop()
-    arrived, go_on = asyncio.Event(), asyncio.Event()
-
-    def wait(handler: Handler) -> None:
-        loop.call_soon_threadsafe(arrived.set)
-        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(10)
-
-    windows.before["Send"] = wait
+    arrived, go_on = held_up(windows, "Send")
     invocation = Invocation(script=Script(f"touch {tmp_path}/ran"), stdin=b"x" * 300_000)
     running = asyncio.ensure_future(connector.run(invocation, target, sink=RecordingSink(), stop=stop, fence=1))
     await arrived.wait()
     stop.request("user")
+    # Ended it cannot be: that nothing begins must not depend on it.
+    windows.before["Signal"] = windows.before["Delete"] = lambda handler: bool(handler.send(404, b"")) or True
     assert (await running).error_code == ErrorCode.NOT_STARTED
     go_on.set()
-    await asyncio.to_thread(wait_until, lambda: not windows.shells)
+    await asyncio.to_thread(
+        wait_until, lambda: windows.actions().count("Delete") + windows.actions().count("Signal") > 1
+    )
     assert windows.actions().count("Send") == 1
     assert not (tmp_path / "ran").exists()
 
