@@ -36,6 +36,11 @@ async def begun(connector: WinRMConnector, target: Target, stop: Stop) -> tuple[
     return running, [int(line) for line in sink.stdout.split()]
 
 
+def not_found(handler: Handler) -> bool:
+    handler.send(404, b"")
+    return True
+
+
 def held_up(windows: FakeWinRM, action: str) -> tuple[asyncio.Event, asyncio.Event]:
     """Have requests of that kind wait. Returns what says that one has come, and what lets them go on."""
     loop = asyncio.get_running_loop()
@@ -108,7 +113,7 @@ async def test_a_stop_while_it_is_being_told_keeps_it_from_beginning(
     await arrived.wait()
     stop.request("user")
     # Ended it cannot be: that nothing begins must not depend on it.
-    windows.before["Signal"] = windows.before["Delete"] = lambda handler: bool(handler.send(404, b"")) or True
+    windows.before["Signal"] = windows.before["Delete"] = not_found
     assert (await running).error_code == ErrorCode.NOT_STARTED
     go_on.set()
     await asyncio.to_thread(
