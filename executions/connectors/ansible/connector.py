@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from executions.connectors.ansible import files
+from executions.connectors.ansible.connections import end_connections
 from executions.connectors.ansible.folder import NoMemoryFolder, RunFolder, make_folder, sweep
 from executions.connectors.ansible.machines import Describer, Keys, Machine
 from executions.connectors.ansible.playbooks import NoPlaybook, find_playbook
@@ -127,6 +128,7 @@ class AnsibleConnector:
             max_output_bytes=invocation.max_output_bytes,
         )
         outcome = await self._commands.run(command, Target(connection="local"), sink=run, stop=stop, fence=fence)
+        await asyncio.to_thread(end_connections, folder.path / "cp")
         run.end(outcome)
 
     def _write(

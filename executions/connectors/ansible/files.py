@@ -17,7 +17,7 @@ from executions.connectors.ansible.machines import Machine
 
 CONNECT_SECONDS = 10
 _ALIVE_EVERY_SECONDS = 15
-_KEPT_SECONDS = 60  # of a connection between two tasks; all are ended with the run
+_KEPT_SECONDS = 15  # of a connection between two tasks; all are ended with the run
 NO_TARGET_HOST = "no-target-of-this-step.invalid"  # RFC 6761: that name is nobody's
 END_TASK = "OpsConductor: the end of the playbook"
 

@@ -25,7 +25,6 @@ import ansible_runner
 
 MOST_CHARACTERS = 256 * 1024  # of one text of one event; the command's whole output is not the place for more
 AGENT_PATIENCE_SECONDS = 5.0
-MOST_AT_ONCE = 16
 
 # event of ansible-runner -> what it is here
 HOST_EVENTS = {
@@ -152,23 +151,6 @@ def _program(name: str) -> str:
     return found
 
 
-def end_connections(folder: Path) -> None:
-    """End the SSH connections that ansible keeps open for its next task: there is none."""
-    sockets = [path for path in (folder / "cp").glob("*") if path.is_socket()]
-    for start in range(0, len(sockets), MOST_AT_ONCE):
-        asked = [
-            subprocess.Popen(
-                [_program("ssh"), "-F", "/dev/null", "-o", f"ControlPath={path}", "-O", "exit", "none"],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            for path in sockets[start : start + MOST_AT_ONCE]
-        ]
-        for process in asked:
-            process.wait()
-
-
 def main() -> None:
     teller = Teller()
     stopping: list[bool] = []
@@ -192,8 +174,6 @@ def main() -> None:
     except Exception as error:
         teller.tell(kind="broken", text=f"{type(error).__name__}: {error}"[:2000])
         raise
-    finally:
-        end_connections(folder)
 
 
 if __name__ == "__main__":

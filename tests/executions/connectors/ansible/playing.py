@@ -77,9 +77,11 @@ def what_is_left() -> list[str]:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             environment = (process / "environ").read_bytes()
+            command = (process / "cmdline").read_bytes()
             name = (process / "comm").read_text().strip()
         except OSError:
             continue
-        if told in environment:
+        # ssh's holders of connections write a title over their environment
+        if told in environment or f"ssh: {folder.IN_MEMORY / folder.PREFIX}".encode() in command:
             left.append(f"{process.name} {name}")
     return left

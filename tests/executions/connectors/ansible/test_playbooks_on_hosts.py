@@ -51,6 +51,7 @@ async def test_every_host_has_its_own_lines_and_its_own_outcome(stage: Stage, ss
     assert outcomes["good"].data == counts
     assert stage.stdout("good").startswith("changed: Say\nhello from good\nskipped: Break\nfailed, ignored: Shrug\n")
     assert "ok: Each [one]\nitem one\nok: Each [two]\nitem two\n" in stage.stdout("good")
+    assert "Hidden\n  (hidden: no_log)\n" in stage.stdout("good")
     assert "the-hidden-word" not in stage.stdout("good") + stage.stderr("good")
 
     assert "hello from by-file\n" in stage.stdout("by-file")

@@ -70,16 +70,16 @@ def is_program(line: str) -> bool:
 
 
 async def test_a_worker_that_may_not_act_any_more_has_its_playbook_ended(
-    stage: Stage, warden: Warden, tmp_path: Path
+    stage: Stage, warden: Warden, sshd: Sshd, tmp_path: Path
 ) -> None:
     stage.write(SLEEP.format(folder=tmp_path))
-    running = asyncio.ensure_future(stage.play([local("here")]))
+    running = asyncio.ensure_future(stage.play([sshd.target("here")]))
     await until(lambda: pid_in(tmp_path / "here.pid"))
     await asyncio.to_thread(warden.kill_all)
     outcomes = await running
 
-    assert outcomes["here"].error_code == ErrorCode.STOPPED
-    assert not is_alive(pid_in(tmp_path / "here.pid"))
+    assert (outcomes["here"].error_code, outcomes["here"].stop_confirmed) == (ErrorCode.STOPPED, False)
+    wait_until(lambda: not is_alive(pid_in(tmp_path / "here.pid")))
     assert what_is_left() == []
 
 
