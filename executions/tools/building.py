@@ -136,6 +136,9 @@ def _faults_between_entries(spec: ToolSpec, parameters: Mapping[str, Parameter])
         faults.append("a tool that runs a command needs a target to run it on")
     if spec.connector == "probe" and not spec.needs_target:
         faults.append("a tool that checks a target needs one")
+    if spec.upload:
+        sent = {spec.upload.path, spec.upload.content, spec.upload.mode} - {None}
+        faults += [f"upload names {name}, which is not one of the parameters" for name in sent - parameters.keys()]
     if (spec.connector == "http") != (spec.http is not None):
         faults.append("the entry http belongs to the connector http, and to no other")
     looks = parameters.get(spec.check_input or "")
@@ -334,6 +337,7 @@ def _assemble(spec: ToolSpec, parameters: Mapping[str, Parameter], behaviours: M
         environment=spec.environment,
         working_directory=spec.working_directory,
         http=spec.http,
+        upload=spec.upload,
         instead=spec.instead,
         replaces=spec.replaces or "",
         _names=names,

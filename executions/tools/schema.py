@@ -99,6 +99,15 @@ class WindowsSpec(FileModel):
     without: list[Name] = []
 
 
+class UploadSpec(FileModel):
+    """The file that the command puts in place, for a connector that can do so itself: which parameter is what. Without
+    the content there is nothing to send, and the command does it."""
+
+    path: Name
+    content: Name
+    mode: Name | None = None
+
+
 class BehaviourSpec(FileModel):
     """What a tool, or one case of it, does and how. In a case, what is absent is as the tool says.
 
@@ -163,5 +172,6 @@ class ToolSpec(BehaviourSpec):
     environment: Name | None = None
     working_directory: Name | None = None
     http: HttpSpec | None = None
+    upload: UploadSpec | None = None
     by_action: CasesSpec | None = None
     instead: dict[Name, Sentence] = {}

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from executions.connectors.base import HttpRequest, Invocation, Script
+from executions.connectors.base import HttpRequest, Invocation, Script, Upload
 from executions.connectors.http_target import is_path
 from executions.tools.command_lines import Render
 from executions.tools.http_requests import build_request
 from executions.tools.parameters import Parameter
 from executions.tools.problems import InputProblem, InvalidInput, Unfit
-from executions.tools.schema import ActionClass, HttpSpec
+from executions.tools.schema import ActionClass, HttpSpec, UploadSpec
 from executions.tools.windows import WindowsForm, as_expression
 
 # The one input that a shell reads: what templates put there is quoted, so that output is never a command.
@@ -111,6 +111,7 @@ class Tool:
     environment: str | None = None
     working_directory: str | None = None
     http: HttpSpec | None = None
+    upload: UploadSpec | None = None
     instead: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     replaces: str = ""
@@ -229,6 +230,7 @@ class Tool:
             environment=given.get(self.environment, {}) if self.environment else {},
             working_directory=given.get(self.working_directory) if self.working_directory else None,
             http=request,
+            upload=None if check else self._upload(given),
             script=self._script(behaviour, given, check),
             timeout_seconds=timeout_seconds,
             max_output_bytes=behaviour.max_output_bytes,
@@ -236,6 +238,13 @@ class Tool:
             idempotent=behaviour.idempotent or check,
             secret_values=secret_values,
         )
+
+    def _upload(self, given: Mapping[str, Any]) -> Upload | None:
+        spec = self.upload
+        if spec is None or not isinstance(content := given.get(spec.content), str):
+            return None
+        mode = given.get(spec.mode) if spec.mode else None
+        return Upload(str(given[spec.path]), content.encode(), str(mode or ""))
 
     def _request(self, given: Mapping[str, Any]) -> HttpRequest | None:
         if self.http is None:

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import asyncssh
 
-from executions.connectors.base import Credential, ErrorCode, Invocation, Outcome, OutputSink, Stop, Target
+from executions.connectors.base import Credential, ErrorCode, Invocation, Outcome, OutputSink, Stop, Target, Upload
 from executions.connectors.ssh.far_side import Script, exec_line, problem_of
 from executions.connectors.ssh.outcomes import (
     because,
@@ -25,6 +25,7 @@ from executions.connectors.ssh.outcomes import (
 from executions.connectors.ssh.pool import Pool, Shared
 from executions.connectors.ssh.rights import Rights
 from executions.connectors.ssh.session import WINDOW_BYTES, FarCommand
+from executions.connectors.ssh.upload import NoSftp, Placing
 from executions.connectors.ssh.way import NoWay, Way, no_way, way_to
 
 if TYPE_CHECKING:
@@ -70,6 +71,9 @@ class SshConnector:
             return problem
         try:
             way = way_to(target)
+            if invocation.upload is not None and not invocation.run_as and not invocation.check:
+                with contextlib.suppress(NoSftp):  # then its command puts it in place
+                    return await self._put(way, invocation.upload, sink, stop)
             return await self._run(way, invocation, target, sink, stop, fence)
         except NoWay as none:
             return none.outcome
@@ -119,6 +123,39 @@ class SshConnector:
             self._pool.discard(shared)
             return await self._look_after(way, script, invocation.run_as, command, stop)
         return outcome
+
+    async def _put(self, way: Way, upload: Upload, sink: OutputSink, stop: Stop) -> Outcome:
+        """Put a file in place over SFTP. Raises NoSftp, NoWay, _Early."""
+        self._refuse_to_begin(stop)
+        shared = await self._until_stopped(self._pool.borrow(way), stop, way)
+        try:
+            sftp = await self._until_stopped(_sftp_of(shared), stop, way)
+            try:
+                placing = Placing(sftp, upload, lambda: self._rights.may_begin and not stop.requested)
+                outcome = await self._until_placed(placing, stop)
+            finally:
+                sftp.exit()
+        finally:
+            self._pool.give_back(shared)
+        if outcome.exit_code == 0 and (waiting := sink.write("stdout", f"wrote {upload.path}\n".encode())):
+            await waiting
+        return outcome
+
+    async def _until_placed(self, placing: Placing, stop: Stop) -> Outcome:
+        """Until the move was asked for it can be broken off, and then the old file is there as it was."""
+        doing = asyncio.ensure_future(placing.run())
+        asked = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait({doing, asked}, return_when=asyncio.FIRST_COMPLETED)
+            if not doing.done() and placing.is_moving:
+                await asyncio.wait({doing}, timeout=STOP_PATIENCE_SECONDS)
+            if doing.done():
+                return doing.result()
+            return Outcome(None, ErrorCode.STOPPED, f"Stopped: {because(stop)}.", not placing.is_moving)
+        finally:
+            asked.cancel()
+            doing.cancel()
+            await asyncio.gather(doing, return_exceptions=True)
 
     def _refuse_to_begin(self, stop: Stop) -> None:
         if stop.requested:
@@ -290,6 +327,13 @@ class SshConnector:
         finally:
             command.close()
             self._pool.give_back(shared)
+
+
+async def _sftp_of(shared: Shared) -> asyncssh.SFTPClient:
+    try:
+        return await shared.connection.start_sftp_client()
+    except (asyncssh.Error, OSError):
+        raise NoSftp from None  # if the connection is dead, the way without SFTP finds out
 
 
 class _Remembering:
