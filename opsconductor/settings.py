@@ -336,6 +336,7 @@ LOGGING = {
     "loggers": {
         "django-q": {"level": "WARNING"},
         "httpx": {"level": "WARNING"},
+        "asyncssh": {"level": "WARNING"},  # it tells of every connection and channel
         "daphne": {"level": "WARNING"},
         "django.channels.server": {"level": "WARNING"},
     },

@@ -38,6 +38,7 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin yes
 PermitUserEnvironment no
+SetEnv HOME={folder}
 MaxStartups 1000
 PrintMotd no
 Subsystem sftp internal-sftp
@@ -46,7 +47,9 @@ Subsystem sftp internal-sftp
 
 
 class Sshd:
-    """One server process. `host_key` and `fingerprint` are what it shows, `private_key` what lets one in."""
+    """One server process. The home folder is its own: what the tester's shell does at its start is not done.
+
+    `host_key` and `fingerprint` are what it shows, `private_key` what lets one in."""
 
     def __init__(self, folder: Path, extra: str = "", *, host_key_type: str = "ed25519") -> None:
         self.folder = folder

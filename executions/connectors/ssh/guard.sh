@@ -10,7 +10,7 @@
 set -f
 exec 3<&0 5>&1 </dev/null
 trap '' PIPE HUP
-T='' stopping='' group=''
+T='' stopping='' group='' born=-100
 
 say() { printf '%s %s\n' "$N" "$*" >&5; }
 
@@ -91,8 +91,11 @@ arm() {
     remains=$(($1 - now))
     [ "$remains" -le "$2" ] || remains=$2
     [ "$remains" -gt 0 ] || remains=0
+    # A signal in the moment of its birth is lost to a shell: one that is so young is given the time to listen.
+    [ "$((now - born))" -gt 20 ] || { pause=2 && nap; }
     timer "$((remains / 100)).$((remains / 10 % 10))" &
     T=$!
+    born=$now
     [ -z "$old" ] || kill "$old" 2>/dev/null
 }
 
@@ -212,7 +215,11 @@ exec 3<&-
     # Its group is not somebody else's by now: for that its number would have to come round within this moment.
     kill -KILL "-$C"
     kill -TERM "$K"
+    # The timer may have been born in this moment, and not have heard its signal: say it again until all are gone.
+    { pause=1; while nap; do kill -TERM "$K" || exit 0; done } </dev/null >/dev/null 5>&- &
+    H=$!
     wait "$K"
+    kill "$H"
 } 2>/dev/null
 echo "$N" >&2
 say exit "$code"

@@ -7,7 +7,6 @@ import pytest
 from executions.connectors.registry import Surroundings
 from executions.connectors.ssh import SshConnector
 from executions.connectors.warden import Warden
-from tests.sshd import sshd as sshd
 
 
 @pytest.fixture

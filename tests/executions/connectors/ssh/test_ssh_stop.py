@@ -243,3 +243,20 @@ def test_a_frozen_workers_command_is_gone_before_its_right_ends(sshd: Sshd) -> N
         worker.send_signal(signal.SIGCONT)
 
     assert lived < right_seconds
+
+
+async def test_a_short_command_does_not_last_until_the_workers_right_is_over(
+    connector: SshConnector, warden: Warden, sshd: Sshd
+) -> None:
+    """The timer at the far side may be told to end in the moment in which it is born."""
+    warden.extend(time.monotonic() + 600)
+
+    async def one() -> int | None:
+        outcome = await connector.run(
+            Invocation(argv=("true",)), sshd.target(), sink=RecordingSink(), stop=Stop(), fence=1
+        )
+        return outcome.exit_code
+
+    async with asyncio.timeout(120):
+        for _ in range(5):
+            assert await asyncio.gather(*(one() for _ in range(8))) == [0] * 8
