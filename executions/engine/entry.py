@@ -22,7 +22,7 @@ from executions.engine.moves import dead_record
 from executions.engine.permits import Permit, look_again
 from executions.engine.reach import learn_reach
 from executions.engine.run import ExecutionRun
-from executions.engine.secrets import SecretDesk
+from executions.engine.secret_desk import SecretDesk
 from executions.engine.sightings import Sightings
 from executions.engine.state import ExecutionState, state_of
 from executions.services.asset_syncs import AssetSyncs

@@ -20,7 +20,8 @@ from executions.engine.moves import Moves, dead_record
 from executions.engine.outcome import CANCELS, Ending, ending_of, step_verdict, stops_the_plan
 from executions.engine.permits import Permit
 from executions.engine.rollback import Rollback
-from executions.engine.secrets import RunSecrets, SecretDesk
+from executions.engine.secret_desk import SecretDesk
+from executions.engine.secrets import RunSecrets
 from executions.engine.state import ExecutionState, StepState
 from executions.engine.step import StepRunner, raise_gravest
 from executions.engine.undoing import asks_for_rollback, told, undos_of

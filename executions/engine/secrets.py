@@ -6,136 +6,33 @@ What stays until the execution ends are the values as such, so that its output c
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
 import random
-from collections.abc import Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-import psycopg
-from django.db import DatabaseError
-
 from executions.connectors.base import Invocation, Stop, Target
-from executions.engine.asking import ask_django
 from executions.engine.attempt import Refusal, invocation_of, tool_of
 from executions.engine.credentials import credential_of, secrets_of
 from executions.engine.reach import credential_path, target_of
-from executions.engine.service_credentials import ServiceCredentials, check_place, is_of_service
+from executions.engine.secret_desk import SecretDesk
+from executions.engine.service_credentials import check_place, is_of_service
 from executions.engine.state import OVER, ExecutionState, StepState, TargetState
 from executions.plans.secret_references import references_in, with_values
 from executions.plans.secret_values import SecretReference
 from executions.states import StepStatus
 from safety.masking import known
 from safety.secrets import SecretUnavailable, StoredSecret
-from safety.secrets.releasing import Answers, Wanted, release
-
-log = logging.getLogger(__name__)
+from safety.secrets.releasing import CREDENTIAL, Answers, Wanted
 
 T = TypeVar("T")
 
-READERS = 2  # one reads while the other's wishes gather, as the ledger does
-MOST_AT_ONCE = 200
 PATIENCE_SECONDS = 30.0  # for a store that is down; nothing ran, so asking again is safe whatever the step does
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 8.0
 
 ONLY_CONNECTED_TO = ("probe", "api")  # a check of an endpoint: it is not signed in to
-
-
-class SecretDesk:
-    """One for each worker process. Event loop's thread only; what it asks, it asks in threads of its own."""
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(READERS, "secrets")
-        self._of_service = ServiceCredentials()
-        self._waiting: list[tuple[Wanted, asyncio.Future[Answers]]] = []
-        self._readers: set[asyncio.Task[None]] = set()
-
-    async def read(self, wanted: Wanted) -> Answers:
-        """Return what was released, or why not, for each path. Wishes of many executions are one question."""
-        future: asyncio.Future[Answers] = asyncio.get_running_loop().create_future()
-        self._waiting.append((wanted, future))
-        if len(self._readers) < READERS:
-            reader = asyncio.create_task(self._serve())
-            self._readers.add(reader)
-            reader.add_done_callback(self._readers.discard)
-        return await future
-
-    async def _serve(self) -> None:
-        try:
-            while batch := self._next_batch():
-                await self._answer(batch)
-        finally:
-            # Not an await after the last look, so a wish that comes later finds this place free. When the callback
-            # of this task runs is too late: whoever was answered last may ask again before it.
-            self._readers -= {asyncio.current_task()}
-
-    def _next_batch(self) -> list[tuple[Wanted, asyncio.Future[Answers]]]:
-        waiting = [wish for wish in self._waiting if not wish[1].done()]  # who gave up has no use for it
-        batch, self._waiting = waiting[:MOST_AT_ONCE], waiting[MOST_AT_ONCE:]
-        return batch
-
-    async def _answer(self, batch: Sequence[tuple[Wanted, asyncio.Future[Answers]]]) -> None:
-        loop = asyncio.get_running_loop()
-        wishes = [wanted for wanted, _ in batch]
-        answers: Sequence[Answers | Exception]
-        try:
-            answers = await loop.run_in_executor(self._pool, _release, wishes)
-        except Exception:
-            # A bug, on one of them. Each for itself, then, so that it harms no other.
-            answers = await loop.run_in_executor(self._pool, _release_each, wishes)
-        for (_, future), answer in zip(batch, answers, strict=True):
-            if future.done():
-                continue
-            if isinstance(answer, Exception):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
-
-    async def credentials(self, wanted: Wanted) -> Answers:
-        """The same for what machines are reached with: from the store, or from the asset service."""
-        theirs = frozenset(filter(is_of_service, wanted.paths))
-        if not theirs:
-            return await self.read(wanted)
-        ours, others = replace(wanted, paths=wanted.paths - theirs), replace(wanted, paths=theirs)
-        reading = [self._of_service.read(others), *([self.read(ours)] if ours.paths else [])]
-        return {path: answer for given in await asyncio.gather(*reading) for path, answer in given.items()}
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        self._of_service.close()
-
-
-def _release(wanted: Sequence[Wanted]) -> list[Answers]:
-    """In a thread: a database that cannot be asked is trouble that passes, for every one of them."""
-    try:
-        return ask_django(lambda: release(wanted))
-    except (psycopg.Error, DatabaseError) as error:
-        log.warning("Secrets could not be released: %s", type(error).__name__)
-        return [
-            {
-                path: SecretUnavailable(
-                    path,
-                    f"The secret {path} cannot be released: the database does not answer.",
-                    "Wait until it does; the step can then be retried.",
-                    transient=True,
-                )
-                for path in one.paths
-            }
-            for one in wanted
-        ]
-
-
-def _release_each(wanted: Sequence[Wanted]) -> list[Answers | Exception]:
-    answers: list[Answers | Exception] = []
-    for one in wanted:
-        try:
-            answers += _release([one])
-        except Exception as error:
-            log.exception("The secrets of step %s of execution %s could not be released.", one.step, one.execution_id)
-            answers.append(error)
-    return answers
 
 
 class Stopped(Exception):
@@ -229,7 +126,7 @@ class RunSecrets:
         return "" if target.status in OVER else credential_path(self._state, target.planned)
 
     async def masking(self, invocation: Invocation, stop: Stop) -> Invocation:
-        """Return the invocation with every value to be hidden in what it prints. Raises Stopped."""
+        """Return the invocation with every value to be hidden in what it prints. Raises Refusal, or Stopped."""
         if self._earlier:
             await _unless_stopped(self._learn_earlier(), stop)
         return replace(invocation, secret_values=self.values) if self.values else invocation
@@ -282,7 +179,8 @@ class RunSecrets:
     async def _learn_earlier(self) -> None:
         """After a lost worker: read what earlier steps used once more, so that later output is masked as theirs was.
 
-        A value that has been replaced since, or cannot be had, cannot be hidden; no step needs it, so nothing waits.
+        A value that has been replaced since, or is gone, cannot be hidden, and no step needs it: that stops nothing.
+        While it is only not known, because a store is down, nothing is printed: this waits, and is refused in the end.
 
         Steps, and the targets of one, begin at the same time: each waits here until all has been learned. A step leaves
         the list only when it has been, so that whoever comes next goes on where one who was stopped left off.
@@ -293,18 +191,36 @@ class RunSecrets:
                 self._earlier.pop()
 
     async def _learn_from(self, step: StepState) -> None:
+        """Raises Refusal when a store does not answer for as long as for any secret."""
         references = references_in(step.planned["inputs"])
-        if not references:
-            return
-        wanted = self._wanted(step, frozenset(reference.path for reference in references), "masking")
-        answers = await self._desk.read(wanted)
+        answers = await self._read_again(step, frozenset(reference.path for reference in references), "masking")
         for reference in references:
             answer = answers[reference.path]
             if isinstance(answer, StoredSecret):
-                try:
+                with contextlib.suppress(SecretUnavailable):
                     self._learn([answer.value(reference.key)])
-                except SecretUnavailable:
-                    continue
+        begun = [target for target in step.targets if target.attempt]
+        paths = frozenset(path for target in begun if (path := credential_path(self._state, target.planned)))
+        for answer in (await self._read_again(step, paths, CREDENTIAL)).values():
+            if isinstance(answer, StoredSecret):
+                with contextlib.suppress(SecretUnavailable):
+                    self._learn(secrets_of(credential_of(answer)))
+
+    async def _read_again(self, step: StepState, paths: frozenset[str], purpose: str) -> Answers:
+        if not paths:
+            return {}
+        loop = asyncio.get_running_loop()
+        until, pause = loop.time() + PATIENCE_SECONDS, FIRST_PAUSE_SECONDS
+        ask = self._desk.credentials if purpose == CREDENTIAL else self._desk.read
+        while True:
+            answers = await ask(self._wanted(step, paths, purpose))
+            troubles = [one for one in answers.values() if isinstance(one, SecretUnavailable) and one.transient]
+            if not troubles:
+                return answers
+            if loop.time() + pause > until:
+                raise Refusal(troubles[0].code, f"What step '{step.key}' used cannot be hidden. {troubles[0]}")
+            await asyncio.sleep(pause * random.uniform(0.7, 1.0))
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
     def _wanted(self, step: StepState, paths: frozenset[str], purpose: str) -> Wanted:
         state = self._state

@@ -11,7 +11,8 @@ from django.db import connections
 
 from executions.connectors.base import Invocation, Stop
 from executions.engine.attempt import Refusal
-from executions.engine.secrets import READERS, RunSecrets, SecretDesk, Stopped
+from executions.engine.secret_desk import READERS, SecretDesk
+from executions.engine.secrets import RunSecrets, Stopped
 from executions.engine.state import ExecutionState, StepState, TargetState
 from safety.models import AuditRecord, Tenant, User
 from safety.secrets import StoredSecret

@@ -317,3 +317,26 @@ def test_what_an_earlier_step_used_is_masked_by_the_next_worker_too(
     assert printed(execution_id, "shows") == "[masked]"
     uses = AuditRecord.objects.filter(action="secret.use").order_by("pk")
     assert [(one.data["step"], one.data["purpose"]) for one in uses] == [("leaves", "step"), ("leaves", "masking")]
+
+
+def test_what_cannot_be_hidden_yet_is_not_printed(
+    workers: Workers, begin: Begin, vault: VaultServer, tmp_path: Path
+) -> None:
+    """The store is down when the next worker asks again for what an earlier step used: the step waits for it."""
+    keep("api", TOKEN)
+    left, running, printing = tmp_path / "left-behind", tmp_path / "running", tmp_path / "printing"
+    workers.start(WORKER_PROCESSES="1")
+    shows = f"if test -e {running}; then touch {printing}; cat {left}; else touch {running}; sleep 60; fi"
+    execution_id = begin(
+        step("leaves", "shell", {"command": f'printf %s "$PW" > {left}', "environment": {"PW": secret("api")}}),
+        shell("shows", shows, idempotent=True),
+    )
+    wait_until(running.exists, what="the second step")
+    vault.behaviour.sealed = True
+    assert workers.kill_one() is not None
+    in_vain = AuditRecord.objects.filter(action="secret.use", data__purpose="masking", allowed=False)
+    wait_until(lambda: in_vain.count() >= 2, what="two questions in vain")
+    assert not printing.exists()
+    vault.behaviour.sealed = False
+    assert ended(execution_id).status == "succeeded"
+    assert printed(execution_id, "shows") == "[masked]"
