@@ -52,7 +52,7 @@ serve: $(RUNTIME)
 	@$(FOREGROUND) $(abspath $(PYTHON)) manage.py serve
 
 test: lint
-	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(DEVELOPMENT)
 	$(VENV)/bin/ruff check .
