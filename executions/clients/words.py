@@ -16,13 +16,19 @@ from executions.inventory_files import CONNECTION_OF_SERVICE, WORDS
 # -- asset service
 
 NO_TARGET = frozenset({"inactive", "decommissioned"})
+LOCAL = "local"
 NO_CONNECTION = "unknown"  # of an asset whose service says not how it is reached: no connector has this name
 _CONNECTION = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}")
 
 
 def connection_of(service_type: str) -> str:
-    """Return how an asset is reached. A service that is none of ours stays: an added connector may reach it."""
+    """Return how an asset is reached. A service that is none of ours stays: an added connector may reach it.
+
+    Never `local`: that is the worker's own machine, and no machine of a service.
+    """
     word = service_type.lower()
+    if word == LOCAL:
+        return NO_CONNECTION
     return CONNECTION_OF_SERVICE.get(word) or (word if _CONNECTION.fullmatch(word) else NO_CONNECTION)
 
 

@@ -44,7 +44,7 @@ def test_a_row_that_says_nothing_gets_what_asks_for_the_most_approval_and_cannot
     ("service_type", "connection"),
     [
         ("ssh", "ssh"), ("WinRM", "powershell"), ("http", "api"), ("https", "api"), (None, "unknown"), ("rdp", "rdp"),
-        ("a very long service type", "unknown"),
+        ("a very long service type", "unknown"), ("Local", "unknown"),
     ],
 )  # fmt: skip
 def test_the_service_type_decides_the_connection(service_type: str | None, connection: str) -> None:
