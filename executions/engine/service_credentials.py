@@ -6,6 +6,7 @@ Asked for just before the step, recorded before anybody gets it, never kept: as 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 READERS = 8
 # In the place of a path. A colon is in no path of a secret, so the two are never taken for each other.
 PREFIX = "asset-service:"
+PLACE = ("hostname", "ip_address", "port")
 PATIENCE = Patience(read=5.0, total=10.0, retries=10.0)  # whoever asks, asks again for as long as the step may wait
 
 
@@ -66,17 +68,33 @@ def check_place(answer: StoredSecret, where: Target) -> None:
     """Raise SecretUnavailable unless the service says that the machine is where this target is.
 
     It may have moved since the plan was taken in; or somebody here wrote another address or another id into the row,
-    and would be shown what the worker signs in with.
+    and would be shown what the worker signs in with. Connectors go to the address or to the host name, as their
+    protocol wants it, so each that is set has to be the service's; and so has the port, where both say one.
     """
     entries = answer.entries or {}
-    places = {str(entries[name]).lower() for name in ("hostname", "ip_address") if entries.get(name)}
-    if where.address.lower() not in places:
-        said = " and ".join(sorted(places)) or "nowhere"
-        raise SecretUnavailable(
-            answer.path,
-            f"{where.name} is at {where.address} here, and the asset service says {said}: its credential was not used.",
-            "Submit the plan again, so that it is for the machine as it is now.",
-        )
+    places = {_as_compared(str(entries[name])) for name in ("hostname", "ip_address") if entries.get(name)}
+    here = [place for place in (where.ip_address, where.hostname) if place] or [where.name]
+    port = str(entries.get("port") or "")
+    other_port = bool(port and where.port and port != str(where.port))
+    if all(_as_compared(place) in places for place in here) and not other_port:
+        return
+    said = " and ".join(sorted(places)) or "nowhere"
+    if other_port:
+        here, said = [*here, f"port {where.port}"], f"{said}, port {port}"
+    raise SecretUnavailable(
+        answer.path,
+        f"{where.name} is at {' and '.join(here)} here, and the asset service says {said}: its credential was not"
+        " used.",
+        "Submit the plan again, so that it is for the machine as it is now.",
+    )
+
+
+def _as_compared(place: str) -> str:
+    """An address has more than one spelling."""
+    try:
+        return str(ipaddress.ip_address(place.strip()))
+    except ValueError:
+        return place.strip().lower()
 
 
 def _requester(wanted: Wanted) -> User | SecretUnavailable:
@@ -113,7 +131,7 @@ def _entries(service: AssetService, number: str) -> dict[str, Any]:
     """Return the credential, with the place that it is for; nothing when the service has none."""
     data = service.credentials(number, patience=PATIENCE)
     given = credential_entries(data or {})
-    return {**given, "hostname": data.get("hostname"), "ip_address": data.get("ip_address")} if data and given else {}
+    return {**given, **{name: data.get(name) for name in PLACE}} if data and given else {}
 
 
 def _recorded(wanted: Wanted, user: User, answers: Answers) -> Answers:
