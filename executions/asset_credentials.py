@@ -13,8 +13,9 @@ from executions.models import Asset
 from safety.models import User
 from safety.secrets.rules import forbidden_paths
 
-# What decides where a credential is sent, and what vouches for the machine that gets it.
-WHERE = ("credential", "name", "hostname", "ip_address", "port", "connection", "host_key")
+# What decides where a credential is sent, and what vouches for the machine that gets it. By its external_id an asset
+# is given the address that the asset service says.
+WHERE = ("credential", "name", "hostname", "ip_address", "port", "connection", "host_key", "external_id")
 
 Edit = tuple[Asset | None, Mapping[str, Any]]  # the asset as it is, None for a new one; the fields that are given
 

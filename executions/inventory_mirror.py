@@ -6,7 +6,8 @@ but not where the machine is: an address that is gone there is gone here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,10 @@ from executions.models import Asset
 from safety import audit
 from safety.models import Tenant
 
+log = logging.getLogger(__name__)
+
+SERVICE = "asset-service"  # the source of an asset that was synced with the service
+FIRST_NUMBER = 1_000_000_001  # of the rows that are made here
 BATCH_ROWS = 1_000
 TRIES = 3
 MOST_NAMED = 20  # of the changed ones, in the audit
@@ -33,26 +38,35 @@ _COLUMNS = (
     "os_type", "os_version", "status", "environment", "criticality", "service_type", "owner", "support_contact", "tags",
     "is_active",
 )  # fmt: skip
+_PLACE = ("hostname", "ip_address", "port", "connection")
 
 
 @dataclass(slots=True)
 class Mirrored:
-    """What became of the rows: names by what was done, and the ids here by those of the service."""
+    """What became of the rows: names by what was done, and the ids here by those of the service.
+
+    refused  sentences by the service's ids: rows that are as they were, and that have no place in `ids`
+    """
 
     created: list[str] = field(default_factory=list)
     updated: list[str] = field(default_factory=list)
     unchanged: int = 0
     ids: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
 
     def add(self, other: Mirrored) -> None:
         self.created += other.created
         self.updated += other.updated
         self.unchanged += other.unchanged
         self.ids.update(other.ids)
+        self.refused.update(other.refused)
 
 
 def mirror(rows: Sequence[ServiceAsset], *, tenant_id: int) -> Mirrored:
     """Bring the assets of `rows` here up to date, making those that are missing; nothing is ever removed.
+
+    A row that is not the service's and has a credential is moved nowhere: whoever wrote the service's id into it may
+    not have been allowed to use that credential, least of all on another machine. It is refused and stays as it is.
 
     Two that do this at once: the second waits for the first, by the lock on the tenant that imports take as well, and
     compares again, so neither meets the other's new rows in a unique index. Nothing is locked when nothing differs.
@@ -69,10 +83,13 @@ def mirror(rows: Sequence[ServiceAsset], *, tenant_id: int) -> Mirrored:
 def _is_as_it_should_be(batch: Sequence[ServiceAsset], tenant_id: int, result: Mirrored) -> bool:
     """Without a lock: whether every row is here and the same already; notes them in `result` if so."""
     known = _known(batch, tenant_id)
-    if len(known) < len(batch) or any(_differences(row, known[row.id]) for row in batch):
+    refused = _refused(batch, known)
+    rest = [row for row in batch if row.id not in refused]
+    if len(known) < len(batch) or any(_differences(row, known[row.id]) for row in rest):
         return False
-    result.unchanged += len(batch)
-    result.ids.update((number, asset.pk) for number, asset in known.items())
+    result.unchanged += len(rest)
+    result.ids.update((row.id, known[row.id].pk) for row in rest)
+    result.refused.update(refused)
     return True
 
 
@@ -93,6 +110,9 @@ def _bring_up_to_date(batch: Sequence[ServiceAsset], tenant_id: int) -> Mirrored
         # Not FOR UPDATE, which would wait for every submit: whatever refers to the tenant holds FOR KEY SHARE on it.
         tenant = Tenant.objects.select_for_update(no_key=True).get(pk=tenant_id)
         known = _known(batch, tenant_id)
+        result.refused = _refused(batch, known)
+        batch = [row for row in batch if row.id not in result.refused]
+        known = {number: asset for number, asset in known.items() if number not in result.refused}
         names = _Names(tenant_id, batch)
         new: list[Asset] = []
         changed: list[Asset] = []
@@ -143,6 +163,40 @@ def _numbers(count: int) -> list[int]:
 def _known(batch: Iterable[ServiceAsset], tenant_id: int) -> dict[str, Asset]:
     found = Asset.objects.filter(tenant_id=tenant_id, external_id__in=[row.id for row in batch])
     return {asset.external_id: asset for asset in found}
+
+
+def _refused(batch: Iterable[ServiceAsset], known: Mapping[str, Asset]) -> dict[str, str]:
+    """Return a sentence for each row that would move a credential which was not given to a row of the service."""
+    refused = {}
+    for row in batch:
+        asset = known.get(row.id)
+        if asset is None or not asset.credential or _is_of_service(asset):
+            continue
+        if moved := [
+            column for column, value in _columns(row) if _is_place(column, row) and _differs(asset, column, value)
+        ]:
+            refused[row.id] = (
+                f"{asset.name} has the id {row.id} of the asset service and a credential, and is not kept by that"
+                f" service, which says another {', '.join(moved).replace('_', ' ')}. It was left as it is. Take the id"
+                " or the credential from it, or write what the service says."
+            )
+    for sentence in refused.values():
+        log.warning("%s", sentence)
+    return refused
+
+
+def _is_of_service(asset: Asset) -> bool:
+    """Whether the row was made from the service's, or has been synced with it."""
+    return asset.source == SERVICE or (not asset.source and asset.pk >= FIRST_NUMBER)
+
+
+def _is_place(column: str, row: ServiceAsset) -> bool:
+    """Whether the column decides where the machine is. Its name does when nothing else does."""
+    return column in _PLACE or (column == "name" and not (row.hostname or row.ip_address))
+
+
+def _differs(asset: Asset, column: str, value: object) -> bool:
+    return (getattr(asset, column) or None) != (value or None)
 
 
 def _differences(row: ServiceAsset, asset: Asset, names: _Names | None = None) -> dict[str, Any]:

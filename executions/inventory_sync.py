@@ -17,6 +17,7 @@ from django.db.models.functions import Now
 from executions.clients import AssetService
 from executions.inventory_files import AssetRecord, FileContent, RowProblem, check_rows
 from executions.inventory_import import ImportRefused
+from executions.inventory_mirror import SERVICE as SERVICE
 from executions.inventory_mirror import mirror
 from executions.inventory_writing import (
     NEEDS_CONNECTION,
@@ -31,7 +32,6 @@ from executions.models import Asset, AssetGroup, AssetSource
 from safety import audit
 from safety.models import Tenant
 
-SERVICE = "asset-service"
 KEPT = ("credential", "host_key")  # a source gives them to an asset that has none
 MOST_NAMED = 20  # in the audit
 
@@ -110,6 +110,7 @@ def sync_service(
     def write() -> set[int]:
         done = mirror(rows, tenant_id=tenant.pk)
         result.created, result.updated, result.unchanged = done.created, done.updated, done.unchanged
+        result.refused = [RowProblem(0, sentence) for sentence in done.refused.values()]
         present = set(done.ids.values())
         # Rows may have been made earlier, when a plan looked one machine up: they are the service's, too.
         _lock(Asset.objects.filter(pk__in=present).exclude(source=SERVICE))

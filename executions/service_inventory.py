@@ -102,7 +102,7 @@ class ServiceInventory(TenantInventory):
     def _mirrored(self, rows: Sequence[ServiceAsset]) -> list[int]:
         ids = mirror(rows, tenant_id=self.tenant_id).ids if rows else {}
         self._present.update(ids)
-        self._names.update({ids[row.id]: row.name for row in rows if row.name})
+        self._names.update({ids[row.id]: row.name for row in rows if row.name and row.id in ids})
         return list(ids.values())
 
     def _active(self, ids: Sequence[int]) -> list[InventoryAsset]:

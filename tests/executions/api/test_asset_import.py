@@ -90,7 +90,7 @@ def ruled(operator: Api) -> Asset:
 @pytest.mark.parametrize(
     "change",
     [{"hostname": "evil.example.org"}, {"ip_address": "203.0.113.6"}, {"port": 2222}, {"host_key": "ssh-ed25519 AAAA"},
-     {"name": "evil"}, {"connection": "api"}, {"credential": "vault/other"}],
+     {"name": "evil"}, {"connection": "api"}, {"credential": "vault/other"}, {"external_id": "7"}],
 )  # fmt: skip
 def test_who_may_not_use_a_credential_cannot_point_its_asset_elsewhere(
     operator: Api, ruled: Asset, change: dict[str, Any]

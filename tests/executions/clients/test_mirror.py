@@ -85,6 +85,37 @@ def test_what_the_service_leaves_open_is_kept_here_but_never_an_address() -> Non
     assert list(row.groups.all()) == [group]
 
 
+@pytest.mark.parametrize("source", ["", "cmdb"])
+def test_a_credential_that_was_given_to_another_row_is_moved_nowhere(source: str) -> None:
+    """Whoever may edit the row writes an id of the service into it, and the next look-up would move its address."""
+    Asset.objects.create(
+        tenant_id=tenant_id(), name="vault", hostname="vault.example.org", ip_address="10.0.0.1", connection="ssh",
+        credential="ssh/vault", external_id="7", source=source,
+    )  # fmt: skip
+    said = asset(7, "db-7", hostname="db-7.example.org", ip_address="10.0.0.7", service_type="ssh")
+    for _ in range(2):
+        done = bring(said, asset(8, "web"))
+        assert list(done.refused) == ["7"]
+        assert "another ip address, hostname." in done.refused["7"]
+        assert list(done.ids) == ["8"], "nor is it the machine that a plan means by the service's name"
+    kept = one("7")
+    assert (kept.name, kept.hostname, kept.ip_address) == ("vault", "vault.example.org", "10.0.0.1")
+    assert (kept.credential, kept.source) == ("ssh/vault", source)
+
+    Asset.objects.update(credential="")  # nothing is sent anywhere then
+    assert bring(said).refused == {}
+    assert one("7").hostname == "db-7.example.org"
+
+
+def test_a_row_of_our_own_that_is_where_the_service_says_is_kept_up_to_date() -> None:
+    Asset.objects.create(
+        tenant_id=tenant_id(), name="mine", hostname="db-7.example.org", connection="ssh", credential="ssh/db",
+        external_id="7",
+    )  # fmt: skip
+    done = bring(asset(7, "db-7", hostname="db-7.example.org", service_type="ssh", owner="team"))
+    assert (done.refused, one("7").owner, one("7").credential) == ({}, "team", "ssh/db")
+
+
 def test_names_that_clash_are_told_apart_and_stay_as_they_are() -> None:
     Asset.objects.create(tenant_id=tenant_id(), name="web-1", connection="ssh")
     bring(asset(1, "web-1"), asset(2, "db"), asset(3, "db"))

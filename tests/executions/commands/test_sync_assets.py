@@ -242,6 +242,17 @@ def test_the_asset_service_is_a_source_like_any_other(service: FakeAssetService)
     assert one("db-1").is_active
 
 
+def test_what_the_service_would_move_with_its_credential_is_told(service: FakeAssetService, tenant: Tenant) -> None:
+    Asset.objects.create(
+        tenant=tenant, name="vault", hostname="vault.example.org", connection="ssh", credential="ssh/vault",
+        external_id="1",
+    )  # fmt: skip
+    code, said, problems = run("--from", SERVICE)
+    assert (code, "1 created" in said, "1 refused" in said) == (3, True, True)
+    assert "vault has the id 1 of the asset service and a credential" in problems
+    assert (one("vault").hostname, one("vault").source) == ("vault.example.org", "")
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_sync_that_is_due_is_done_by_one_worker_of_many(
     service: FakeAssetService, tenant: Tenant, settings: Any
