@@ -25,6 +25,7 @@ import pytest
 from executions.connectors import Credential, Target
 
 PROGRAM = shutil.which("sshd") or "/usr/sbin/sshd"
+SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _CONFIG = """
 ListenAddress 127.0.0.1
@@ -38,7 +39,7 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin yes
 PermitUserEnvironment no
-SetEnv HOME={folder}
+SetEnv HOME={folder} PATH={path}
 MaxStartups 1000
 PrintMotd no
 Subsystem sftp internal-sftp
@@ -51,9 +52,12 @@ class Sshd:
 
     `host_key` and `fingerprint` are what it shows, `private_key` what lets one in."""
 
-    def __init__(self, folder: Path, extra: str = "", *, host_key_type: str = "ed25519") -> None:
+    def __init__(
+        self, folder: Path, extra: str = "", *, host_key_type: str = "ed25519", path: str = SEARCH_PATH
+    ) -> None:
         self.folder = folder
         self.extra = extra
+        self.path = path
         self.host_key_type = host_key_type
         self.username = pwd.getpwuid(os.getuid()).pw_name
         folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +126,7 @@ class Sshd:
 
     def start(self) -> None:
         config = self.folder / "sshd_config"
-        config.write_text(_CONFIG.format(port=self.port, folder=self.folder, extra=self.extra))
+        config.write_text(_CONFIG.format(port=self.port, folder=self.folder, extra=self.extra, path=self.path))
         log = open(self.folder / "sshd.log", "ab")  # noqa: SIM115 - the process has it from here on
         self._process = subprocess.Popen([PROGRAM, "-D", "-e", "-f", str(config)], stderr=log, stdout=log)
         log.close()

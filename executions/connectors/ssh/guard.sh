@@ -115,7 +115,7 @@ control() {
     while read -r word first second; do
         case $word in
         data) take "$first" >&6 ;;
-        until) [ -n "$stopping" ] || arm "$first" "$second" ;;
+        until) arm "$first" "$second" ;; # also while it is being stopped: the grace is cut by the lease alone
         stop)
             if [ -z "$stopping" ]; then
                 stopping=1
@@ -164,31 +164,42 @@ prepare_input() {
 } 2>/dev/null
 
 find_command() {
-    case $1 in
+    # $1: what begins our lines. $2: the command, looked for on the plan's PATH.
+    case $2 in
     */*)
-        [ -e "$1" ] || { say failed not_found; return 1; }
-        [ -x "$1" ] && [ ! -d "$1" ] || { say failed not_executable; return 1; }
+        [ -e "$2" ] || { printf '%s failed not_found\n' "$1" >&5; return 1; }
+        [ -x "$2" ] && [ ! -d "$2" ] || { printf '%s failed not_executable\n' "$1" >&5; return 1; }
         return 0
         ;;
     esac
     seen=not_found
     IFS=:
     for folder in $PATH; do
-        [ -f "${folder:-.}/$1" ] || continue
-        [ ! -x "${folder:-.}/$1" ] || { unset IFS; return 0; }
+        [ -f "${folder:-.}/$2" ] || continue
+        [ ! -x "${folder:-.}/$2" ] || return 0
         seen=not_executable
     done
-    unset IFS
-    say failed "$seen"
+    printf '%s failed %s\n' "$1" "$seen" >&5
     return 1
+}
+
+lead() {
+    opsconductor_leader=$1
+    shift
+    exec "$opsconductor_leader" -- "$@" 5>&-
 }
 
 start() {
     trap - PIPE HUP
     if [ -n "$D" ]; then cd -- "$D" 2>/dev/null || { say failed directory; exit 127; }; fi
-    bring_environment || { say failed environment; exit 127; }
-    find_command "$1" || exit 127
-    if [ -n "$group" ]; then exec "$group" -- "$@" 5>&-; else exec "$@" 5>&-; fi
+    # From here on every variable may be the plan's: what is still needed of ours stands in the arguments.
+    set -- "$N" "$group" "$@"
+    bring_environment || { printf '%s failed environment\n' "$1" >&5; exit 127; }
+    (find_command "$1" "$3") || exit 127
+    shift
+    [ -z "$1" ] || lead "$@"
+    shift
+    exec "$@" 5>&-
 }
 
 group=$(command -v setsid 2>/dev/null)

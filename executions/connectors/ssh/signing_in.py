@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import socket
+import weakref
 from typing import Any
 
 import asyncssh
 
-from executions.connectors.base import ErrorCode
+from executions.connectors.base import Credential, ErrorCode
 from executions.connectors.ssh.host_keys import KeyBook
 from executions.connectors.ssh.way import NoWay, Way, no_way
 
 CONNECT_SECONDS = 10.0
 KEEPALIVE_SECONDS = 5.0
 _MOST_KINDS = 4  # of host keys that a server has: Ed25519, ECDSA, RSA
+_KEPT_OPEN_SECONDS = 60.0  # a private key that has a passphrase: as long as an idle connection
 KEEPALIVE_COUNT = 3  # so a host that has gone is noticed within 20 s
 
 # The quickest first. All of them are authenticated, and every OpenSSH of the last ten years has one of the first three.
 CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-ctr,aes128-ctr"
+
+
+_Opened = dict[bytes, asyncio.Future[asyncssh.SSHKey]]
+_opened_on: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Opened] = weakref.WeakKeyDictionary()
 
 
 class _Client(asyncssh.SSHClient):
@@ -102,16 +110,16 @@ async def _identity(way: Way) -> dict[str, Any]:
     credential = way.credential
     keys: list[Any] = []
     if credential.private_key:
-        keys.append(_key_pair(way))
+        keys.append(await _key_pair(way))
     if credential.agent:
         keys += await _keys_of_agent(way)
     return {"password": credential.password or None, "client_keys": keys or None}
 
 
-def _key_pair(way: Way) -> Any:
+async def _key_pair(way: Way) -> Any:
     credential = way.credential
     try:
-        key = asyncssh.import_private_key(credential.private_key.strip() + "\n", credential.passphrase or None)
+        key = await _private_key(credential)
         if not credential.certificate:
             return key
         return (key, asyncssh.import_certificate(credential.certificate.strip() + "\n"))
@@ -121,6 +129,30 @@ def _key_pair(way: Way) -> Any:
             f"The private key, or its certificate, for {way.name} cannot be used: {_first_line(error)}. Store it whole,"
             " in OpenSSH or PEM form, and its passphrase beside it if it has one.",
         ) from None
+
+
+async def _private_key(credential: Credential) -> asyncssh.SSHKey:
+    """Read a private key. One with a passphrase is made to be slow to open: it is opened in a thread, and once for all
+    the hosts that are signed in to with it in the same minute."""
+    text = credential.private_key.strip() + "\n"
+    if not credential.passphrase:
+        return asyncssh.import_private_key(text)
+    mark = hashlib.sha256(f"{credential.passphrase}\0{text}".encode()).digest()
+    loop = asyncio.get_running_loop()
+    opened_here = _opened_on.setdefault(loop, {})
+    opened = opened_here.get(mark)
+    if opened is None:
+        opened = loop.create_task(asyncio.to_thread(asyncssh.import_private_key, text, credential.passphrase))
+        opened.add_done_callback(_look_at)
+        opened_here[mark] = opened
+        loop.call_later(_KEPT_OPEN_SECONDS, opened_here.pop, mark, None)
+    return await asyncio.shield(opened)
+
+
+def _look_at(opened: asyncio.Future[asyncssh.SSHKey]) -> None:
+    """Everybody who waits for it hears of its failure; if nobody does any more, it is not worth a warning."""
+    if not opened.cancelled():
+        opened.exception()
 
 
 async def _keys_of_agent(way: Way) -> list[Any]:

@@ -64,9 +64,9 @@ class Placing:
         before = await self._attributes_of(path)
         folder = path.rpartition(b"/")[0] or b"/"
         self.beside = folder.rstrip(b"/") + b"/.opsconductor." + secrets.token_hex(8).encode()
-        async with self.sftp.open(self.beside, "xb") as file:
+        # Nobody else may open it, from the first moment on.
+        async with self.sftp.open(self.beside, "xb", asyncssh.SFTPAttrs(permissions=0o600)) as file:
             fresh = await file.stat()
-            await file.chmod(0o600)
             for start in range(0, len(self.upload.content), _BLOCK_BYTES):
                 await file.write(self.upload.content[start : start + _BLOCK_BYTES])
             with contextlib.suppress(asyncssh.SFTPOpUnsupported):
@@ -121,9 +121,23 @@ class Placing:
                     f"{self.upload.path} belongs to somebody else, and its owner could not be kept. It stays as it was."
                 )
                 raise _Problem(Outcome(None, ErrorCode.PERMISSION_DENIED, sentence)) from None
-        as_is = (before or fresh).permissions or 0o600
-        mode = int(self.upload.mode, 8) if self.upload.mode else stat.S_IMODE(as_is)
+        if self.upload.mode:
+            mode = int(self.upload.mode, 8)
+        elif before is not None and before.permissions is not None:
+            mode = stat.S_IMODE(before.permissions)
+        else:
+            mode = await self._mode_of_new_files()
         await self.sftp.chmod(self.beside, mode)
+
+    async def _mode_of_new_files(self) -> int:
+        """Only a file that was made without asking for a mode shows the server's umask: an empty one does."""
+        empty = self.beside + b".mode"
+        async with self.sftp.open(empty, "xb") as file:
+            try:
+                made = await file.stat()
+            finally:
+                await self.sftp.remove(empty)
+        return stat.S_IMODE(made.permissions or 0o600)
 
     async def _explained(self, error: Exception) -> Outcome:
         path = self.upload.path

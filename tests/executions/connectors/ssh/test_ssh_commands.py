@@ -165,3 +165,14 @@ async def test_a_command_that_is_not_there_is_told_apart_from_its_exit_code(
     assert codes == [ErrorCode.COMMAND_NOT_FOUND, ErrorCode.PERMISSION_DENIED, ErrorCode.WORKING_DIRECTORY]
     outcome, _ = await run(connector, sshd, "sh", "-c", "exit 127")
     assert (outcome.exit_code, outcome.error_code) == (127, None)
+
+
+@pytest.mark.parametrize("name", ["group", "N", "seen", "folder", "C", "K", "stopping"])
+async def test_no_variable_of_the_plan_takes_the_place_of_one_of_ours(
+    connector: SshConnector, sshd: Sshd, name: str
+) -> None:
+    argv = ("sh", "-c", f'printf "<%s>" "${name}"')
+    outcome, sink = await run(connector, sshd, *argv, environment={name: "/usr/bin/env"})
+    assert (outcome.exit_code, sink.stdout) == (0, "</usr/bin/env>")
+    outcome, sink = await run(connector, sshd, "not-there", environment={name: "x"})
+    assert (outcome.error_code, sink.stdout) == (ErrorCode.COMMAND_NOT_FOUND, "")

@@ -39,7 +39,7 @@ def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     (folder / "bin").mkdir()
     (folder / "bin/sudo").write_text(SUDO)
     (folder / "bin/sudo").chmod(0o755)
-    server = Sshd(folder / "sshd", f"SetEnv PATH={folder}/bin:/usr/bin:/bin")
+    server = Sshd(folder / "sshd", path=f"{folder}/bin:/usr/bin:/bin")
     yield server
     server.close()
 
