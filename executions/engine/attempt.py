@@ -76,7 +76,8 @@ def invocation_of(
     for misfit in misfits(tool, inputs, connection):  # a template may have brought what did not fit
         raise Refusal(misfit.code, f"{misfit.message}. {misfit.how_to_fix}", hopeless=True)
     accepted_as = step.planned["action_class"]
-    if not step.planned.get("check") and GRAVITY[tool.action_class_for(inputs)] > GRAVITY[accepted_as]:
+    does = (tool.class_in_check_mode_for if step.planned.get("check") else tool.action_class_for)(inputs)
+    if GRAVITY[does] > GRAVITY[accepted_as]:
         # Rights, locks and approvals were those of the tool as the web process knew it.
         sentence = f"The plan was accepted with {tool.name} as {accepted_as}; on this worker it does more than that."
         raise Refusal("tool_changed", sentence, hopeless=True)

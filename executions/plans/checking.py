@@ -1,8 +1,9 @@
 """Check mode: what every step of a plan becomes when the plan is to say what it would change, and to change nothing.
 
 A step that only reads is run as it is. One that changes something is run in its tool's check mode, which reads; so the
-plan asks for the rights, the locks and the approvals of reading. What can be neither is skipped and named: a check must
-not look more complete than it was.
+plan asks for the rights, the locks and the approvals of reading. Two things are graver also then: what is done as
+another user, and what the tool's check mode cannot answer for. What can be neither run nor checked is skipped and
+named: a check must not look more complete than it was.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from executions.plans.behaviour import exit_code_zero
+from executions.plans.compiled import ActionClass
 from executions.plans.problems import Code, Problems, shown
+from executions.plans.run_as import graver_as
 from executions.plans.templates import Template, templates_in
 
 if TYPE_CHECKING:
@@ -43,7 +46,7 @@ def put_into_check_mode(drafts: Sequence[Draft], problems: Problems) -> dict[str
         tool = draft.tool
         if tool is None:
             continue
-        reads = draft.action_class == "read"
+        reads = tool.action_class_for(draft.inputs) == "read"
         source = _taken_from(draft) & made_up
         if source:
             name = shown(min(source))
@@ -52,7 +55,9 @@ def put_into_check_mode(drafts: Sequence[Draft], problems: Problems) -> dict[str
             unchecked[draft.id] = f"The tool {tool.name} cannot say what it would change{_with(draft)}."
         if draft.id in unchecked or not reads:
             made_up.add(draft.id)
-        _only_read(draft, as_it_is=reads)
+        may_do: ActionClass = "read" if draft.id in unchecked else tool.class_in_check_mode_for(draft.inputs)
+        draft.action_class = may_do if draft.id in unchecked else graver_as(draft.behaviour.run_as, may_do)
+        _only_look(draft, as_it_is=reads, reads=may_do == "read")
     if drafts and not any(draft.id not in unchecked and _looks_at_something(draft) for draft in drafts):
         problems.add(
             Code.INVALID_INPUT,
@@ -63,16 +68,18 @@ def put_into_check_mode(drafts: Sequence[Draft], problems: Problems) -> dict[str
     return unchecked
 
 
-def _only_read(draft: Draft, *, as_it_is: bool) -> None:
+def _only_look(draft: Draft, *, as_it_is: bool, reads: bool) -> None:
+    """`as_it_is`: the real step reads; `reads`: so does its check."""
     behaviour = draft.behaviour
-    draft.action_class = "read"
     draft.rollback = None  # there is nothing to undo
     if behaviour.on_failure == "rollback":
         behaviour.on_failure = "stop"
     if as_it_is:
         return
-    behaviour.idempotent = True
-    behaviour.requires_approval = False
+    if reads:
+        behaviour.idempotent = True
+    if draft.action_class == "read":
+        behaviour.requires_approval = False
     if behaviour.success != exit_code_zero():
         draft.not_checked.append("Its success criteria are about the real run; for the check exit code 0 counts.")
         behaviour.success = exit_code_zero()

@@ -30,7 +30,7 @@ from executions.plans.reading import SIZE_FIX, read
 from executions.plans.references import ReferenceChecker
 from executions.plans.rollbacks import check_rollbacks, read_rollbacks, stored_rollback
 from executions.plans.routing import Routing, routing_of
-from executions.plans.run_as import check_run_as
+from executions.plans.run_as import check_run_as, graver_as
 from executions.plans.secret_values import SecretReference
 from executions.plans.steps import Draft, read_step
 from executions.plans.targets import TargetResolver
@@ -77,6 +77,7 @@ def compile_plan(
     check_rollbacks(drafts, problems)
     check_run_as(drafts, problems)
     for draft in drafts:
+        draft.action_class = graver_as(draft.behaviour.run_as, draft.action_class)
         check_address(draft, problems)
         check_fit(draft, problems)
     references = ReferenceChecker(drafts, queries, graph, problems)

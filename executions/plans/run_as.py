@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from executions.plans.compiled import ActionClass, gravest
 from executions.plans.fields import Fields
 from executions.plans.problems import Code, Problems, shown
 
@@ -34,6 +35,14 @@ def read_run_as(fields: Fields) -> str:
     if becomes is False and name:
         fields.wrong("become", f"become is false, and run_as names {name}.", "Leave out one of the two.")
     return name or (ROOT if becomes else "")
+
+
+def graver_as(run_as: str, action_class: ActionClass) -> ActionClass:
+    """What a step counts as that is done as another user: sudo's word is needed for it, so reading alone it is not.
+
+    As root every file can be read, and the right to read a machine is not meant to hold its passwords.
+    """
+    return gravest([action_class, "modify"]) if run_as else action_class
 
 
 def check_run_as(drafts: Sequence[Draft], problems: Problems) -> None:

@@ -144,6 +144,11 @@ def _faults_between_entries(spec: ToolSpec, parameters: Mapping[str, Parameter])
     looks = parameters.get(spec.check_input or "")
     if spec.check_input and (looks is None or looks.type != "boolean" or spec.by_action):
         faults.append("check_input must name a boolean parameter, and does not go with by_action")
+    faults += [
+        f"check_may_change_with names {name}, which is no parameter"
+        for name in spec.check_may_change_with
+        if name not in parameters
+    ]
     if spec.by_action:
         chooser = parameters.get(spec.by_action.by)
         words = set(chooser.enum) if chooser else set()
@@ -334,6 +339,7 @@ def _assemble(spec: ToolSpec, parameters: Mapping[str, Parameter], behaviours: M
         exactly_one_of=tuple(spec.exactly_one_of),
         at_most_one_of=tuple(spec.at_most_one_of),
         check_input=spec.check_input,
+        check_may_change_with=tuple(spec.check_may_change_with),
         environment=spec.environment,
         working_directory=spec.working_directory,
         http=spec.http,

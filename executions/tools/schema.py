@@ -149,7 +149,8 @@ class CasesSpec(FileModel):
 
 class ToolSpec(BehaviourSpec):
     """A whole catalog file. `replaces`: the tool in whose place it stands; only a site's own tool can have it.
-    `check_input`: the boolean parameter that turns a step into one that only looks.
+    `check_input`: the boolean parameter that turns a step into one that only looks. `check_may_change_with`: parameters
+    with which its check mode may change things all the same: then it counts as the real step does.
     """
 
     name: Name
@@ -169,6 +170,7 @@ class ToolSpec(BehaviourSpec):
     exactly_one_of: list[Name] = []
     at_most_one_of: list[Name] = []
     check_input: Name | None = None
+    check_may_change_with: list[Name] = []
     environment: Name | None = None
     working_directory: Name | None = None
     http: HttpSpec | None = None

@@ -108,6 +108,7 @@ class Tool:
     exactly_one_of: tuple[str, ...] = ()
     at_most_one_of: tuple[str, ...] = ()
     check_input: str | None = None
+    check_may_change_with: tuple[str, ...] = ()
     environment: str | None = None
     working_directory: str | None = None
     http: HttpSpec | None = None
@@ -123,6 +124,10 @@ class Tool:
         """read, modify or deploy for these inputs; the gravest of the tool's when the action cannot be told."""
         behaviour = self._behaviour_of(inputs)
         return behaviour.action_class if behaviour else self.action_class
+
+    def class_in_check_mode_for(self, inputs: Mapping[str, Any]) -> ActionClass:
+        """The same in check mode: read, but for what the check itself cannot answer for."""
+        return self.action_class_for(inputs) if self._check_may_change(inputs) else "read"
 
     def idempotent_for(self, inputs: Mapping[str, Any]) -> bool:
         """True when doing it a second time leaves the target as the first time did."""
@@ -287,7 +292,7 @@ class Tool:
 
     def _behaviour_of(self, inputs: Mapping[str, Any]) -> Behaviour | None:
         if self._only is not None:
-            return self._only_looking if self._only_looks(inputs) else self._only
+            return self._only_looking if self._only_reads(inputs) else self._only
         assert self.by is not None
         chooser = self.parameters[self.by]
         value = inputs.get(self.by)
@@ -301,8 +306,18 @@ class Tool:
                 return None
         return known
 
+    def _only_reads(self, inputs: Mapping[str, Any]) -> bool:
+        """Whether the step is told to look only, and that can be relied on."""
+        return self._only_looks(inputs) and not self._check_may_change(inputs)
+
+    def _check_may_change(self, inputs: Mapping[str, Any]) -> bool:
+        """Whether an input is given with which the check mode may change things all the same."""
+        parameters = (self.parameters[name] for name in self.check_may_change_with)
+        names = [name for parameter in parameters for name in (parameter.name, *parameter.aliases)]
+        return any(inputs.get(name) not in (None, {}, []) for name in names)
+
     def _only_looks(self, inputs: Mapping[str, Any]) -> bool:
-        """Whether the step changes nothing; not while that cannot be told, as with a template."""
+        """Whether the step is told to change nothing; not while that cannot be told, as with a template."""
         if self.check_input is None:
             return False
         parameter = self.parameters[self.check_input]
@@ -340,7 +355,7 @@ class Tool:
     def _complete(
         self, given: dict[str, Any], faulty: set[str], problems: list[InputProblem]
     ) -> tuple[dict[str, Any], Behaviour | None, list[InputProblem]]:
-        behaviour = self._only_looking if self._only_looks(given) else self._only
+        behaviour = self._only_looking if self._only_reads(given) else self._only
         if behaviour is None:
             assert self.by is not None
             chosen = given.get(self.by, self.parameters[self.by].default)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from executions.tools import get_catalog
 from tests.executions.plans.compiling import compiled, refused, step
 
 SHA = "ab" * 32
@@ -49,6 +50,33 @@ def test_a_playbook_that_only_checks_reads_and_shares_its_locks(said: dict[str, 
     assert checking.action_class == "read"
     assert not any(use.exclusive for use in checking.targets.values())
     assert checking.document["steps"][0]["idempotent"] is True
+
+
+@pytest.mark.parametrize("said", [{"extra_vars": {"x": "id"}}, {"variables": "{{ hostname }}"}])
+def test_a_playbook_that_checks_with_variables_counts_as_the_real_one(said: dict[str, Any]) -> None:
+    """A task with `check_mode: false` is carried out, and what it does may be for the variables to say."""
+    checking = compiled(plan(check=True, **said))
+    (stored,) = checking.document["steps"]
+
+    assert (checking.action_class, stored["action_class"], stored["idempotent"]) == ("modify", "modify", False)
+    assert all(use.exclusive for use in checking.targets.values())
+    tool = get_catalog().get("ansible-playbook")
+    assert tool is not None
+    prepared = tool.prepare({**stored["inputs"], "extra_vars": {"x": "id"}})
+    assert (prepared.check, prepared.idempotent) == (True, False)  # checked it is all the same
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_a_plan_in_check_mode_checks_a_playbook_with_variables_as_the_real_one(check: bool) -> None:
+    checking = compiled({**plan(check=check, extra_vars={"x": "id"}), "check": True})
+    (stored,) = checking.document["steps"]
+
+    assert (checking.action_class, stored["action_class"], stored["idempotent"]) == ("modify", "modify", False)
+    assert (stored["check"], stored.get("unchecked", "")) == (True, "")
+
+
+def test_no_variables_are_none() -> None:
+    assert compiled(plan(check=True, extra_vars={})).action_class == "read"
 
 
 def test_a_plan_in_check_mode_checks_its_playbooks() -> None:

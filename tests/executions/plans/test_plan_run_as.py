@@ -8,6 +8,9 @@ import pytest
 
 from executions.engine.state import planned_rollback
 from executions.plans.problems import PlanRefused
+from executions.plans.run_as import graver_as
+from executions.services.policy import risk_of
+from safety.approvals import approval_level
 from tests.executions.plans.compiling import compiled, step
 
 
@@ -68,6 +71,33 @@ def test_it_is_part_of_the_hash_and_plans_without_it_keep_theirs() -> None:
 
     assert plain.hash != as_root.hash
     assert b"run_as" not in plain.canonical
+
+
+READS = step("file_manager", inputs={"action": "read", "path": "/etc/shadow"}, targets=["web-1"])
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_what_is_read_as_another_user_counts_as_a_change(check: bool) -> None:
+    """For rights, locks and the approval level: as root every file of the machine can be read."""
+    own, as_root = (compiled({"check": check, "steps": [{**READS, **fields}]}) for fields in ({}, {"run_as": "root"}))
+
+    assert (own.action_class, as_root.action_class) == ("read", "modify")
+    assert [(use.action_class, use.exclusive) for use in own.targets.values()] == [("read", False)]
+    assert [(use.action_class, use.exclusive) for use in as_root.targets.values()] == [("modify", True)]
+    assert approval_level(risk_of(own.document, own.action_class)) == 0
+    assert approval_level(risk_of(as_root.document, as_root.action_class)) == 2  # web-1 is in production
+
+
+def test_the_check_of_a_change_as_another_user_counts_as_a_change() -> None:
+    copy = step("copy", inputs={"path": "/etc/shadow", "content": "x"}, targets=["web-1"], requires_approval=True)
+    own, as_root = (compiled({"check": True, "steps": [{**copy, **one}]}) for one in ({}, {"become": True}))
+
+    assert (own.action_class, as_root.action_class) == ("read", "modify")
+    assert [one.document["steps"][0]["requires_approval"] for one in (own, as_root)] == [False, True]
+
+
+def test_a_graver_step_does_not_count_for_less_as_another_user() -> None:
+    assert graver_as("app", "deploy") == "deploy"
 
 
 def test_what_undoes_a_step_is_done_as_the_same_user() -> None:

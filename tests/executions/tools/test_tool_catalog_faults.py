@@ -98,6 +98,7 @@ def test_adding_a_tool_is_adding_a_file(write: Write) -> None:
         (changed(GOOD, parameters__whom__description=...), "parameters.whom.description: Field required"),
         (changed(GOOD, idempotent="yes"), "idempotent: Input should be a valid boolean"),
         (changed(GOOD, action_class="write"), "action_class: Input should be 'read', 'modify' or 'deploy'"),
+        (changed(GOOD, check_may_change_with=["who"]), "check_may_change_with names who, which is no parameter"),
         (changed(GOOD, connector="telnet"), "there is no connector telnet; there are: "),
         (changed(GOOD, default_timeout_seconds=-1), "default_timeout_seconds: Input should be "),
         (changed(GOOD, default_timeout_seconds="10"), "default_timeout_seconds: Input should be "),
