@@ -10,7 +10,6 @@ from typing import Literal
 
 from django.conf import settings
 
-from executions.connectors.base import ErrorCode
 from executions.inventory_files import CONNECTION_OF_SERVICE, WORDS
 
 # -- asset service
@@ -62,16 +61,6 @@ _ENDINGS: dict[str, Ending] = {
 # A version that has no SSH answers exit code 0 and this, alone.
 _PLACEHOLDER = re.compile(r"\w+ execution (?:is )?not (?:yet )?implemented\W*", re.IGNORECASE)
 
-# What the service says, without an exit code and without any output, when it could not begin. Everything else that has
-# no exit code may have begun.
-_NOT_BEGUN: tuple[tuple[re.Pattern[str], ErrorCode], ...] = (
-    (re.compile(r"\bconnection refused\b", re.IGNORECASE), ErrorCode.CONNECTION_REFUSED),
-    (re.compile(r"\bauthentication failed\b|\bpermission denied \(publickey", re.IGNORECASE),
-     ErrorCode.AUTHENTICATION_FAILED),
-    (re.compile(r"\bno route to host\b|\bname or service not known\b|\bcould not resolve\b", re.IGNORECASE),
-     ErrorCode.UNREACHABLE),
-)  # fmt: skip
-
 
 def ending_of(status: str) -> Ending:
     """Return how the automation service says that something ended."""
@@ -81,8 +70,3 @@ def ending_of(status: str) -> Ending:
 def is_placeholder(text: str) -> bool:
     """Whether all that a command is said to have printed is that it was never run."""
     return _PLACEHOLDER.fullmatch(text.strip()) is not None
-
-
-def reason_not_begun(error_message: str) -> ErrorCode | None:
-    """Return why a command surely did not begin, None when that is not sure."""
-    return next((code for pattern, code in _NOT_BEGUN if pattern.search(error_message)), None)

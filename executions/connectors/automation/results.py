@@ -6,7 +6,7 @@ import signal
 
 from executions.clients.automation import ExecuteAnswer
 from executions.clients.troubles import AnswerLost, BadAnswer, Declined, NotReached, ServiceTrouble
-from executions.clients.words import ending_of, is_placeholder, reason_not_begun
+from executions.clients.words import ending_of, is_placeholder
 from executions.connectors.base import ErrorCode, Outcome
 
 LONGEST_SAID = 500
@@ -49,11 +49,11 @@ def outcome_of(answer: ExecuteAnswer) -> Outcome:
 
 
 def _without_code(answer: ExecuteAnswer) -> Outcome:
-    """It timed out over there, or the connection to the machine failed: the service tells neither from the other."""
-    has_output = bool(answer.stdout.strip() or answer.stderr.strip())
-    reason = reason_not_begun(answer.error_message) if not has_output else None
-    if reason is not None:
-        return _of(answer, reason, "The automation service could not begin the command:")
+    """It timed out over there, or the connection to the machine failed, before it began or in the middle of it.
+
+    Which of them is told in prose only. "Connection refused" is also what is said when a silent command restarts the
+    machine and the service looks for its end; so whatever it says, nobody knows.
+    """
     return _of(answer, ErrorCode.NO_ANSWER, "The automation service saw no end of the command, which may still run:")
 
 
