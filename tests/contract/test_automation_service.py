@@ -126,6 +126,13 @@ async def test_what_is_asked_for_is_all_that_the_machine_needs(
          None, ErrorCode.NO_ANSWER, "unknown"),
         ({"stdout": "SSH execution not yet implemented"}, None, ErrorCode.NOT_SUPPORTED, "failed"),
         ({"stdout": "", "stderr": "PowerShell execution not implemented.\n"}, None, ErrorCode.NOT_SUPPORTED, "failed"),
+        ({"exit_code": None, "error_message": "SSH execution not implemented"},
+         None, ErrorCode.NOT_SUPPORTED, "failed"),
+        # These ran: it is what the command itself said.
+        ({"status": "failed", "exit_code": 3, "stderr": "Batch execution not implemented."}, 3, None, "failed"),
+        ({"stdout": "did it", "stderr": "Batch execution not implemented."}, 0, None, "succeeded"),
+        ({"status": "failed", "exit_code": None, "stdout": "Batch execution not implemented.", "error_message": "Lost"},
+         None, ErrorCode.NO_ANSWER, "unknown"),
         ({"stdout": "log: SSH execution not yet implemented in v1\nfine"}, 0, None, "succeeded"),
         ({"stdout": None, "stderr": None, "error_message": None, "duration_seconds": None}, 0, None, "succeeded"),
     ],

@@ -29,7 +29,7 @@ _OF_TROUBLE = {
 def outcome_of(answer: ExecuteAnswer) -> Outcome:
     """Judge by the exit code, which alone is evidence; the status has to agree where it says that all is well."""
     ending, code = ending_of(answer.status), answer.exit_code
-    if is_placeholder(answer.stdout) or is_placeholder(answer.stderr) or is_placeholder(answer.error_message):
+    if code in (0, None) and _is_all_placeholder(answer):
         return _of(answer, ErrorCode.NOT_SUPPORTED, "This version of the automation service did not run the command:")
     if ending == "skipped":
         return _of(answer, ErrorCode.NOT_SUPPORTED, "The automation service skipped the command; it did not run.")
@@ -46,6 +46,12 @@ def outcome_of(answer: ExecuteAnswer) -> Outcome:
         sentence = f"The command was ended by signal {-code} ({name})."
         return Outcome(128 - code, ErrorCode.KILLED_BY_SIGNAL, sentence, None, _facts(answer))
     return Outcome(code, data=_facts(answer))
+
+
+def _is_all_placeholder(answer: ExecuteAnswer) -> bool:
+    """Whether the whole answer says that the command was not run. Beside anything else it is the command's own text."""
+    said = [text for text in (answer.stdout, answer.stderr, answer.error_message) if text.strip()]
+    return bool(said) and all(map(is_placeholder, said))
 
 
 def _without_code(answer: ExecuteAnswer) -> Outcome:
