@@ -148,6 +148,16 @@ async def test_every_answer_means_one_thing_and_success_needs_both_words(
     assert len(automation_server.seen) == 1
 
 
+@pytest.mark.parametrize("exit_code", [-1, -9, -1073741819])
+async def test_a_negative_code_of_windows_is_no_signal(
+    exit_code: int, connector: AutomationConnector, automation_server: FakeAutomationService
+) -> None:
+    automation_server.results = [{"status": "failed", "exit_code": exit_code}]
+    outcome, _ = await run(connector, target=WINDOWS)
+    assert (outcome.exit_code, outcome.error_code) == (exit_code, None)
+    assert status(outcome) == "failed"
+
+
 @pytest.mark.parametrize(
     ("answer", "error_code", "became"),
     [

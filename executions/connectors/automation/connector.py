@@ -100,7 +100,7 @@ class AutomationConnector:
             return outcome_of_trouble(trouble)
         await _print(sink, "stdout", answer.stdout)
         await _print(sink, "stderr", answer.stderr)
-        return outcome_of(answer)
+        return outcome_of(answer, target.connection)
 
 
 def make(surroundings: Surroundings) -> AutomationConnector:

@@ -26,8 +26,11 @@ _OF_TROUBLE = {
 }
 
 
-def outcome_of(answer: ExecuteAnswer) -> Outcome:
-    """Judge by the exit code, which alone is evidence; the status has to agree where it says that all is well."""
+def outcome_of(answer: ExecuteAnswer, connection: str) -> Outcome:
+    """Judge by the exit code, which alone is evidence; the status has to agree where it says that all is well.
+
+    `connection`: how the machine is reached. Windows knows no signals; its negative codes are plain ones.
+    """
     ending, code = ending_of(answer.status), answer.exit_code
     if code in (0, None) and _is_all_placeholder(answer):
         return _of(answer, ErrorCode.NOT_SUPPORTED, "This version of the automation service did not run the command:")
@@ -41,7 +44,7 @@ def outcome_of(answer: ExecuteAnswer) -> Outcome:
             ErrorCode.INVALID_ANSWER,
             f"The automation service says exit code 0 and status {answer.status[:60]!r}, which contradict each other.",
         )
-    if code < 0:
+    if code < 0 and connection != "powershell":
         name = signal.Signals(-code).name if -code in set(signal.Signals) else "no name"
         sentence = f"The command was ended by signal {-code} ({name})."
         return Outcome(128 - code, ErrorCode.KILLED_BY_SIGNAL, sentence, None, _facts(answer))
