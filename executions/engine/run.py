@@ -261,12 +261,12 @@ class ExecutionRun:
             return await self._dead(
                 DeadReason.ROLLBACK_FAILED, f"{begun['reason']} It was not undone: {refusal.reason}"
             )
-        by_a_person = self.state.status == E.QUEUED
-        hurried = self.state.status == E.CANCELLING or (begun["seconds"] is not None and not by_a_person)
+        # Who was asked and has answered does not have the time of a cleanup, but that of the steps. That it is queued
+        # says nothing of that: so is what a worker handed back as it shut down.
+        hurried = self.state.status == E.CANCELLING or (begun["seconds"] is not None and not begun["answered"])
         if self.control.stop_reason is None:
             self._start()
         ending = Ending(begun["status"], begun["reason"], begun["error_code"])
-        # Who was asked and has answered does not have the time of a cleanup, but that of the steps.
         await self._roll_back(self._rollback(), ending, hurried=hurried)
 
     # -- the end ------------------------------------------------------------------------------------------------------

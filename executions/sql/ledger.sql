@@ -231,7 +231,8 @@ END $$;
 --            [[id, key, status, kind, error_code, error, finished_at as seconds]],
 --   "targets": [[id, step_id, position, status, attempt, exit_code, stdout]],
 --   "faults": [[id of a target, error_code, error]] of those that have one; null where none has,
---   "rollback": the data of the event by which its rollback began; null while there is none}]
+--   "rollback": the data of the event by which its rollback began, and "answered": whether a person has said since then
+--               how it goes on; null while there is none}]
 CREATE OR REPLACE FUNCTION executions_load(p_ids bigint[]) RETURNS jsonb
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
@@ -248,7 +249,10 @@ BEGIN
         'document', p.document,
         'steps', steps.rows,
         'rollback', CASE WHEN steps.is_undone THEN (
-             SELECT v.data FROM executions_event v WHERE v.execution_id = e.id AND v.kind = 'rollback.started'
+             SELECT v.data || jsonb_build_object('answered', EXISTS (
+                      SELECT 1 FROM executions_event w
+                       WHERE w.execution_id = e.id AND w.kind = 'execution.requeued' AND w.seq > v.seq))
+               FROM executions_event v WHERE v.execution_id = e.id AND v.kind = 'rollback.started'
               ORDER BY v.seq DESC LIMIT 1) END,
         'targets', targets.rows, 'faults', targets.faults)), '[]'::jsonb)
       FROM executions_execution e JOIN executions_executionplan p ON p.execution_id = e.id

@@ -398,6 +398,38 @@ def test_a_worker_that_shuts_down_hands_a_rollback_on(
     assert_nothing_left_behind()
 
 
+def test_only_a_persons_answer_lifts_the_limit_of_a_cleanup(
+    workers: Workers, begin: Begin, requester: User, log: Log, tmp_path: Path
+) -> None:
+    """The worker that takes what another one handed back has the time of a cleanup, too."""
+    started, released = tmp_path / "started", tmp_path / "released"
+    [host] = make_hosts("web-1")
+    first = f"{log.does('unchange')}; touch {started}; until test -e {released}; do sleep 0.05; done"
+    second = f"{log.does('unbackup')}; sleep $(test -e {released} && echo 120 || echo 3)"
+    execution_id = begin(
+        undoable("backup", log, [host], undo=second),
+        undoable("change", log, [host], undo=first),
+        shell("slow", "sleep 120", targets=[host], idempotent=True, on_failure="rollback"),
+    )
+    Execution.objects.filter(pk=execution_id).update(execution_seconds=1)
+    workers.start(WORKER_PROCESSES="1", SHUTDOWN_GRACE_SECONDS="30")
+    wait_until(started.exists, what="the rollback")
+    assert workers.process is not None
+    workers.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: Worker.objects.filter(state="stopping").exists() or not workers.pids(), what="the shutdown")
+    released.touch()
+    workers.process.wait(timeout=60)
+    assert status_of(execution_id) == "queued"
+    workers.start(WORKER_PROCESSES="1", CLEANUP_SECONDS="1")
+    assert ended(execution_id).status == "needs_attention"
+    assert "The 1 s that cleanup has were over." in DeadLetter.objects.get(execution_id=execution_id).error
+    released.unlink()
+    resolve(execution_id, by=requester, step="backup", outcome="run_again", reason="it takes three seconds")
+    assert final(execution_id).status_reason.endswith("Rolled back on web-1: change, backup.")
+    assert log.undone() == ["unchange web-1", "unbackup web-1", "unbackup web-1"]
+    assert_nothing_left_behind()
+
+
 def test_a_retry_takes_up_what_was_undone(workers: Workers, begin: Begin, requester: User, log: Log) -> None:
     """On the machines where it was undone, and there alone."""
     web = make_hosts("web-1", "web-2")
