@@ -33,11 +33,6 @@ _LENGTHS = {
     "hostname": 255, "device_type": 60, "os_type": 30, "os_version": 60, "status": 30, "environment": 30,
     "criticality": 20, "service_type": 30, "owner": 120, "support_contact": 120, "username": 120, "domain": 120,
 }  # fmt: skip
-_COLUMNS = (
-    "name", "hostname", "ip_address", "description", "connection", "port", "username", "domain", "device_type",
-    "os_type", "os_version", "status", "environment", "criticality", "service_type", "owner", "support_contact", "tags",
-    "is_active",
-)  # fmt: skip
 _PLACE = ("hostname", "ip_address", "port", "connection")
 
 
@@ -109,13 +104,15 @@ def _bring_up_to_date(batch: Sequence[ServiceAsset], tenant_id: int) -> Mirrored
     with transaction.atomic():
         # Not FOR UPDATE, which would wait for every submit: whatever refers to the tenant holds FOR KEY SHARE on it.
         tenant = Tenant.objects.select_for_update(no_key=True).get(pk=tenant_id)
-        known = _known(batch, tenant_id)
+        # And the rows, in the order of whoever else takes several: what a person writes meanwhile is not written over.
+        known = _known(batch, tenant_id, locked=True)
         result.refused = _refused(batch, known)
         batch = [row for row in batch if row.id not in result.refused]
         known = {number: asset for number, asset in known.items() if number not in result.refused}
         names = _Names(tenant_id, batch)
         new: list[Asset] = []
         changed: list[Asset] = []
+        columns: set[str] = set()
         for row in batch:
             asset = known.get(row.id)
             if asset is None:
@@ -128,6 +125,7 @@ def _bring_up_to_date(batch: Sequence[ServiceAsset], tenant_id: int) -> Mirrored
                     result.unchanged += 1
                     continue
                 changed.append(asset)
+                columns |= differences.keys()
             for column, value in differences.items():
                 setattr(asset, column, value)
             asset.updated_at = timezone.now()  # bulk_update does not set it
@@ -135,7 +133,7 @@ def _bring_up_to_date(batch: Sequence[ServiceAsset], tenant_id: int) -> Mirrored
             asset.pk = number
         made = Asset.objects.bulk_create(new)
         if changed:
-            Asset.objects.bulk_update(changed, [*_COLUMNS, "updated_at"], batch_size=BATCH_ROWS)
+            Asset.objects.bulk_update(changed, [*sorted(columns), "updated_at"], batch_size=BATCH_ROWS)
         result.created += [asset.name for asset in made]
         result.updated += [asset.name for asset in changed]
         result.ids.update((asset.external_id, asset.pk) for asset in (*known.values(), *made))
@@ -160,8 +158,10 @@ def _numbers(count: int) -> list[int]:
         return [number for (number,) in cursor.fetchall()]
 
 
-def _known(batch: Iterable[ServiceAsset], tenant_id: int) -> dict[str, Asset]:
+def _known(batch: Iterable[ServiceAsset], tenant_id: int, *, locked: bool = False) -> dict[str, Asset]:
     found = Asset.objects.filter(tenant_id=tenant_id, external_id__in=[row.id for row in batch])
+    if locked:
+        found = found.select_for_update(no_key=True).order_by("pk")
     return {asset.external_id: asset for asset in found}
 
 

@@ -27,6 +27,14 @@ def bring(*rows: dict[str, Any]) -> Mirrored:
     return mirror([ServiceAsset.model_validate(row) for row in rows], tenant_id=tenant_id())
 
 
+def somebody_waits() -> bool:
+    """For a lock, of whichever kind."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        row = cursor.fetchone()
+    return bool(row and row[0])
+
+
 def one(external_id: str) -> Asset:
     return Asset.objects.get(external_id=external_id)
 
@@ -170,19 +178,36 @@ def test_a_name_that_somebody_takes_at_that_moment_is_told_apart() -> None:
         finally:
             connection.close()
 
-    def waits_for_the_index() -> bool:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
-            row = cursor.fetchone()
-        return bool(row and row[0])
-
     thread = threading.Thread(target=bring_it)
     with transaction.atomic():
         Asset.objects.create(tenant_id=mine, name="taken", connection="ssh")
         thread.start()
-        wait_until(waits_for_the_index, what="the wait for the unique index")
+        wait_until(somebody_waits, what="the wait for the unique index")
     thread.join(20)
     assert [(one.created, one.unchanged) for one in done] == [(["taken (1)"], 0)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_a_person_writes_at_that_moment_is_not_written_over() -> None:
+    """Two rows, which differ in different columns: one statement writes both."""
+    bring(asset(1, "x"), asset(2, "y"))
+    mine = tenant_id()
+    rows = [ServiceAsset.model_validate(row) for row in (asset(1, "x", description="new"), asset(2, "y", owner="ops"))]
+
+    def bring_them() -> None:
+        try:
+            mirror(rows, tenant_id=mine)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=bring_them)
+    with transaction.atomic():
+        Asset.objects.filter(external_id="2").update(description="the spare one", environment="staging")
+        thread.start()
+        wait_until(somebody_waits, what="the wait for the row")
+    thread.join(20)
+    assert (one("1").description, one("2").owner) == ("new", "ops")
+    assert (one("2").description, one("2").environment) == ("the spare one", "staging")
 
 
 @pytest.mark.django_db(transaction=True)
