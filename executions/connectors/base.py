@@ -219,7 +219,8 @@ class HttpRequest:
     """One request. `expect_status` empty means any of 200-299. What may hold a secret is in no repr.
 
     A url that begins with / is at the target, whose credential is sent there when `with_credential` says so; an API key
-    goes into `api_key_header`. expect_json: what must hold of the answer's JSON, judged by the engine.
+    goes into `api_key_header`. expect_json: what must hold of the answer's JSON, judged by the engine. private_headers:
+    in lower case, those that a redirect takes to no other origin, whatever they are called.
     """
 
     method: str
@@ -230,6 +231,7 @@ class HttpRequest:
     expect_json: tuple[Mapping[str, object], ...] = ()
     with_credential: bool = False
     api_key_header: str = "X-API-Key"
+    private_headers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

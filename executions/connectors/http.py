@@ -9,7 +9,7 @@ import re
 import ssl
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
@@ -137,6 +137,7 @@ class HttpConnector:
                 request = addressed(request, target)
             except NotAddressed as error:
                 return Outcome(None, error.code, str(error))
+        request = request and _with_private_headers(request, invocation.secret_values)
         problem = _problem_of(request)
         if request is None or problem is not None:
             return Outcome(None, ErrorCode.INVALID_INVOCATION, problem)
@@ -263,6 +264,12 @@ def _problem_of(request: HttpRequest | None) -> str | None:
         if not _HEADER_NAME.fullmatch(name) or not value.isascii() or any(character in value for character in "\r\n\0"):
             return f"The header {name!r} holds characters that no header can have."
     return None
+
+
+def _with_private_headers(request: HttpRequest, secret_values: Sequence[str]) -> HttpRequest:
+    """A secret is one in any header, also where the plan puts it into a User-Agent."""
+    private = {name.lower() for name, value in request.headers.items() if any(s and s in value for s in secret_values)}
+    return replace(request, private_headers=request.private_headers | private) if private else request
 
 
 async def _deliver_body(response: httpx.Response, max_bytes: int, progress: _Progress, sink: OutputSink) -> None:

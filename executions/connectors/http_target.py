@@ -9,6 +9,8 @@ from dataclasses import replace
 from executions.connectors.base import Credential, ErrorCode, HttpRequest, Target
 
 API = "api"
+# To another host goes only what cannot be a secret; a token may be in a header of any other name.
+HARMLESS_HEADERS = frozenset({"accept", "accept-language", "content-type", "user-agent", "cache-control"})
 
 
 class NotAddressed(Exception):
@@ -51,7 +53,8 @@ def addressed(request: HttpRequest, target: Target) -> HttpRequest:
         )
     name, value = _header(target.credential, target, request.api_key_header)
     others = {key: text for key, text in located.headers.items() if key.lower() != name.lower()}
-    return replace(located, headers={**others, name: value})
+    private = request.private_headers | {name.lower()}
+    return replace(located, headers={**others, name: value}, private_headers=private)
 
 
 def _header(credential: Credential, target: Target, api_key_header: str) -> tuple[str, str]:

@@ -7,10 +7,9 @@ from dataclasses import replace
 import httpx
 
 from executions.connectors.base import HttpRequest
+from executions.connectors.http_target import HARMLESS_HEADERS
 
 REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
-# To another host goes only what cannot be a secret; a token may be in a header of any name.
-_HARMLESS_HEADERS = frozenset({"accept", "accept-language", "content-type", "user-agent", "cache-control"})
 _BODY_HEADERS = frozenset({"content-type", "content-encoding", "content-language"})
 
 
@@ -41,7 +40,8 @@ def follow(request: HttpRequest, status: int, location: str) -> HttpRequest:
             raise RedirectRefused(
                 f"{here.host} redirects a {method} to {there.host}. If that is right, name {there.host} in the plan."
             )
-        headers = {name: value for name, value in headers.items() if name.lower() in _HARMLESS_HEADERS}
+        harmless = HARMLESS_HEADERS - request.private_headers
+        headers = {name: value for name, value in headers.items() if name.lower() in harmless}
         body = None
         there = there.copy_with(userinfo=b"")
     elif here.userinfo and not there.userinfo:

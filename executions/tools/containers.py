@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from executions.connectors.http_target import HARMLESS_HEADERS
 from executions.tools.problems import Unfit
 from executions.tools.values import Check, has_template, is_secret_reference, plain_text, text_check
 
@@ -93,6 +94,14 @@ _HEADER_NAME = text_check(
 _HEADER_TEXT = text_check(pattern=r"[^\r\n\0]+", pattern_says="Give text of one line.", min_length=1, max_length=32_000)
 
 
+def _key_header(value: Any, final: bool) -> Any:
+    """The header of an API key: none that has a meaning of its own, and that a redirect takes to another host."""
+    name = _HEADER_NAME(value, final)
+    if name.lower() in HARMLESS_HEADERS:
+        raise Unfit("is a header that says something else, and that everybody may see", "Name the API's own header.")
+    return name
+
+
 def auth_check(value: Any, final: bool) -> Any:
     """Who asks: bearer with token, basic with username and password, api_key with api_key (and header, X-API-Key
     without it), asset for the credential of the step's target, or none for a request without it."""
@@ -108,7 +117,7 @@ def auth_check(value: Any, final: bool) -> Any:
     if not needed <= value.keys() - {"type"} <= needed | possible:
         has = " and ".join(sorted(needed, reverse=True)) or "nothing"
         raise Unfit(f"must have {has} beside its type{', and nothing else' if needed else ''}", how_to_fix)
-    checks = {"header": _HEADER_NAME}
+    checks = {"header": _key_header}
     checked = {
         name: _at(f".{name}", checks.get(name, _HEADER_TEXT), value[name], final) for name in value if name != "type"
     }

@@ -60,6 +60,7 @@ def build_request(spec: HttpSpec, inputs: Mapping[str, Any]) -> HttpRequest:
         expect_json=tuple(inputs.get(spec.expect_json, ())) if spec.expect_json else (),
         # At its own address an asset is asked with its own credential, unless the plan says who asks.
         with_credential=at_target and not said and (auth is None or auth["type"] == "asset"),
+        private_headers=frozenset({who[0].lower()} if who is not None else ()),
         api_key_header=auth.get("header", DEFAULT_API_KEY_HEADER) if auth is not None else DEFAULT_API_KEY_HEADER,
     )
 

@@ -13,6 +13,8 @@ import pytest
 from executions.connectors.base import NO_TARGET, Credential, ErrorCode, HttpRequest, Invocation, Outcome, Stop, Target
 from executions.connectors.http import HttpConnector
 from executions.connectors.http_target import addressed
+from executions.tools.http_requests import build_request
+from executions.tools.schema import HttpSpec
 from tests.executions.connectors.recording import RecordingSink
 from tests.executions.connectors.web_servers import WebServer
 
@@ -32,10 +34,13 @@ def target(web: WebServer, **fields: Any) -> Target:
 
 
 async def send(where: Target, url: str = "/hello", **fields: Any) -> Outcome:
+    return await run(Invocation(http=HttpRequest("GET", url, **{"with_credential": True, **fields})), where)
+
+
+async def run(invocation: Invocation, where: Target = NO_TARGET) -> Outcome:
     connector = HttpConnector(allowed_networks=[ip_network("127.0.0.0/8")])
-    request = HttpRequest("GET", url, **{"with_credential": True, **fields})
     try:
-        return await connector.run(Invocation(http=request), where, sink=RecordingSink(), stop=Stop(), fence=1)
+        return await connector.run(invocation, where, sink=RecordingSink(), stop=Stop(), fence=1)
     finally:
         await connector.close()
 
@@ -77,6 +82,26 @@ async def test_a_credential_does_not_follow_to_another_place(web: WebServer) -> 
         for credential in (Credential(bearer_token=TOKEN), Credential(api_key=TOKEN)):
             assert (await send(target(web, credential=credential), "/to/302/elsewhere")).exit_code == 0
         assert [TOKEN in str(headers) for _, _, headers, _ in elsewhere.seen] == [False, False]
+    finally:
+        elsewhere.close()
+
+
+@pytest.mark.parametrize("header", ["User-Agent", "accept", "Content-Type"])
+async def test_an_api_key_does_not_follow_to_another_place_whatever_its_header_is_called(
+    web: WebServer, header: str
+) -> None:
+    elsewhere = WebServer()
+    web.redirects["elsewhere"] = f"http://127.0.0.1:{elsewhere.port}/hello"
+    spec, url = HttpSpec(method="GET", url="url", auth="auth"), f"http://127.0.0.1:{web.port}/to/302/elsewhere"
+    said = build_request(spec, {"url": url, "auth": {"type": "api_key", "api_key": TOKEN, "header": header}})
+    secret = HttpRequest("GET", url, headers={header: f"key {TOKEN}"})
+    try:
+        where = target(web, credential=Credential(api_key=TOKEN))
+        assert (await send(where, "/to/302/elsewhere", api_key_header=header)).exit_code == 0
+        assert (await run(Invocation(http=said))).exit_code == 0
+        assert (await run(Invocation(http=secret, secret_values=(TOKEN,)))).exit_code == 0
+        assert [TOKEN in str(headers) for _, _, headers, _ in web.seen] == [True, True, True]
+        assert [TOKEN in str(headers) for _, _, headers, _ in elsewhere.seen] == [False, False, False]
     finally:
         elsewhere.close()
 

@@ -167,6 +167,9 @@ def test_an_input_with_a_name_that_is_not_text_is_refused(tool: Find) -> None:
         ("journalctl", {"lines": 0}, "lines"),
         ("file_manager", {"action": "delete", "path": "/a", "recursive": "yes"}, "recursive"),
         ("docker", {"action": "stop", "container": "-f"}, "container"),
+        ("http", {"url": "/a", "auth": {"type": "asset", "header": "X-Shop-Key"}}, None),
+        ("http", {"url": "/a", "auth": {"type": "asset", "header": "User-Agent"}}, "auth.header"),
+        ("http", {"url": "/a", "auth": {"type": "api_key", "api_key": "k", "header": "accept"}}, "auth.header"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused_at_its_place(
