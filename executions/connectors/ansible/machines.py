@@ -140,8 +140,9 @@ class Describer:
             )
         onward = "ProxyCommand none"
         if way.before is not None:
-            self._tell(way.before, f"{alias}--before", blocks, known, is_jump=True)
-            onward = f"ProxyJump {alias}--before"
+            # With a + in it, it is no target's: theirs have none.
+            self._tell(way.before, f"{alias}+before", blocks, known, is_jump=True)
+            onward = f"ProxyJump {alias}+before"
         known += self._known(way, alias)
         words = [
             f"HostName {way.host.replace('%', '%%')}",

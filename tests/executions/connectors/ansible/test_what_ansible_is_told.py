@@ -105,11 +105,14 @@ def test_a_jump_host_is_passed_by_its_own_key_and_is_never_asked_a_password() ->
 
     assert isinstance(one, Machine)
     before, last = one.ssh_blocks
-    assert before.startswith("Host web--before\n  HostName 10.0.0.9\n")
+    assert before.startswith("Host web+before\n  HostName 10.0.0.9\n")
     assert "PasswordAuthentication no" in before
     assert "KbdInteractiveAuthentication no" in before
-    assert "ProxyJump web--before" in last
+    assert "ProxyJump web+before" in last
     assert "of-the-target" not in before + last
+
+    others = [f"web{between}before" for between in ("+", "--", "-", "")]
+    assert "web+before" not in aliases_of([target(name=name) for name in others])  # ssh takes the first of two blocks
 
     by_password = {**jump, "private_key": "", "password": "of-the-jump"}
     with_password = Credential(username="operator", private_key=USER_KEY, jump_hosts=(by_password,))
