@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db import DatabaseError, DataError, IntegrityError, connection
 
 from executions.clients.reporting import report
+from executions.connectors.ansible.folder import sweep
 from executions.connectors.registry import capabilities, close_connectors, configure_connectors, worker_warden
 from executions.connectors.warden import WardenLost
 from executions.engine.asking import ask_django
@@ -127,6 +128,7 @@ class Engine:
             "Syncs of assets could not be looked for.": self._syncs.nudge,
             "What was seen of assets could not be written.": self._sightings.write,
             "How the services answer could not be written.": report,
+            "What killed runs of playbooks left in memory could not be removed.": sweep,
             "The rules of masking could not be refreshed.": masking_rules.refresh,
         }
         for failed, duty in duties.items():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from executions.connectors.ansible import files
 from executions.connectors.ansible.connections import end_connections
-from executions.connectors.ansible.folder import NoMemoryFolder, RunFolder, make_folder, sweep
+from executions.connectors.ansible.folder import NoMemoryFolder, RunFolder, make_folder
 from executions.connectors.ansible.machines import Describer, Keys, Machine
 from executions.connectors.ansible.playbooks import NoPlaybook, find_playbook
 from executions.connectors.ansible.run import PlaybookRun
@@ -48,7 +48,6 @@ class AnsibleConnector:
         self._known_hosts = known_hosts
         self._places: asyncio.Semaphore | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        sweep()
 
     async def run(self, invocation: Invocation, target: Target, *, sink: OutputSink, stop: Stop, fence: int) -> Outcome:
         """The same for a single target."""

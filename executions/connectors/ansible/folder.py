@@ -66,12 +66,14 @@ def sweep() -> int:
     removed = 0
     for path in _ours():
         if path.is_dir() and (lock := _lock(path)) is not None:
-            _remove(path)
+            with contextlib.suppress(OSError):  # the next one tries again
+                _remove(path)
             os.close(lock)
             removed += 1
     for path in _ours():  # the shared memory of a run whose folder is gone already
         if not path.is_dir() and not (IN_MEMORY / "-".join(path.name.split("-")[:3])).exists():
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
     return removed
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from executions.connectors.ansible import folder
 from executions.models import Asset, StepTarget
 from safety.models import Tenant
 from safety.secrets.keeping import store_secret
 from tests.executions.engine.conftest import Workers, assert_nothing_left_behind, ended, printed
+from tests.installations import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 
@@ -49,3 +53,18 @@ def test_a_playbook_runs_once_for_all_its_targets_and_what_it_says_is_masked(
     assert (good.exit_code, good.data["skipped"], good.data["failed"]) == (0, 1, 0)
     assert (bad.exit_code, bad.error) == (2, "The task 'Refuse' failed: no good: [masked]")
     assert_nothing_left_behind()
+
+
+def test_what_a_killed_run_left_in_memory_goes_when_a_worker_starts(workers: Workers) -> None:
+    """Also where nobody runs a playbook any more."""
+    left = folder.IN_MEMORY / f"{folder.PREFIX}{secrets.token_hex(6)}"
+    left.mkdir(mode=0o700)
+    (left / "hosts.yml").write_text(SECRET)
+    password = folder.IN_MEMORY / f"{left.name}-1"
+    password.write_text(SECRET)
+    try:
+        workers.start(WORKER_PROCESSES="1")
+        wait_until(lambda: not left.exists() and not password.exists(), seconds=20, what="the sweep")
+    finally:
+        password.unlink(missing_ok=True)
+        shutil.rmtree(left, ignore_errors=True)
