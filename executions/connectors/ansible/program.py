@@ -23,7 +23,9 @@ from typing import Any
 
 import ansible_runner
 
-MOST_CHARACTERS = 256 * 1024  # of one text of one event; the command's whole output is not the place for more
+# Of one text of one event; the command's whole output is not the place for more. A line has at most eight such texts,
+# of up to six bytes a character: run.py takes no longer one for ours.
+MOST_CHARACTERS = 256 * 1024
 AGENT_PATIENCE_SECONDS = 5.0
 
 # event of ansible-runner -> what it is here
@@ -50,11 +52,12 @@ class Teller:
     """Writes to what was standard output; whatever else prints there meanwhile goes to standard error."""
 
     def __init__(self) -> None:
-        self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        # What is no text becomes \\udcXX, which in JSON is the same half of a character again.
+        self._out = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace")
         os.dup2(2, 1)
 
     def tell(self, **news: object) -> None:
-        self._out.write(json.dumps(news) + "\n")
+        self._out.write(json.dumps(news, ensure_ascii=False) + "\n")
         self._out.flush()
 
     def event(self, event: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from executions.connectors.ansible.machines import Machine
 from executions.connectors.ansible.story import Story
 from executions.connectors.base import ErrorCode, Outcome, OutputSink, Stream, Target
 
-_LONGEST_LINE = 4 * 1024 * 1024  # the program cuts every text; what is longer is not its own
+_LONGEST_LINE = 16 * 1024 * 1024  # the program cuts every text, so its own have no more than 12 MiB
 _LAST_WORDS = 2000
 _LONGEST_SENTENCE = 600
 
