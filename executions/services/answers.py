@@ -27,19 +27,25 @@ def answer(step: Step, new: str, *, actor: str, reason: str) -> None:
     waited = [target for target in targets if _waits(step, target)]
     for old in {target.status for target in waited}:
         changes = _changes(step, old, new, reason)
-        step.targets.filter(pk__in=[t.pk for t in waited if t.status == old], status=old).update(**changes)
+        asked = [target.pk for target in waited if target.status == old]
+        if step.targets.filter(pk__in=asked, status=old).update(**changes) != len(asked):
+            raise _answered()
     if len(targets) > 1:
         for target in waited:
             _tell(step, "target", target.status, new, actor=actor, reason=reason, data=_named(target))
     old, step_new = step.status, _status_of_step(step, targets, waited, new)
     changes = {**_changes(step, old, new, reason), "status": step_new}
     if Step.objects.filter(pk=step.pk, status=old).update(**changes) != 1:
-        raise Refused("not_waiting", "Somebody else has just answered.", "Look at the page again.", status=409)
+        raise _answered()
     data = {"step_id": step.pk, **(_named(targets[0]) if len(targets) == 1 else {})}
     _tell(step, "step", old, step_new, actor=actor, reason=reason, data=data)
     if step.kind == ROLLBACK and new == S.FAILED:
         data = {"step": step.key, "step_id": step.pk, "named": [target.name for target in waited[:50]]}
         remark(step.execution_id, "rollback.let_stand", actor=actor, reason=reason, data=data)
+
+
+def _answered() -> Refused:
+    return Refused("not_waiting", "Somebody else has just answered.", "Look at the page again.", status=409)
 
 
 def _waits(step: Step, target: StepTarget) -> bool:

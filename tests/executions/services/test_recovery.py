@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
 
 from executions.models import Event, Execution, Step, StepTarget
 from executions.services import Refused, discard_dead_letters, requeue_dead_letters, resolve, retry
@@ -25,6 +27,7 @@ from tests.executions.services.requests import (
     steps_of,
     together,
 )
+from tests.installations import wait_until
 from tests.queueing.lines import several
 
 pytestmark = [pytest.mark.django_db]
@@ -252,6 +255,35 @@ def test_a_step_is_not_all_well_because_its_unknown_targets_are(alice: User, wor
         "web1": "succeeded",
         "web2": other,
     }
+
+
+@several
+def test_what_changes_while_somebody_answers_is_not_answered(unknown: int, alice: User) -> None:
+    """Whoever changes a target in this moment takes no lock on its execution."""
+    said: list[str] = []
+
+    def answer() -> None:
+        try:
+            said.append(refusal(resolve, unknown, by=alice, step="a", outcome="succeeded", reason="I looked"))
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=answer)
+    with transaction.atomic():
+        StepTarget.objects.filter(execution_id=unknown, step__key="a").update(status="failed")
+        thread.start()
+        wait_until(somebody_waits, what="the answer's wait for the target")
+    thread.join(20)
+    assert said == ["not_waiting"]
+    assert status_of(unknown) == "needs_attention"
+    assert steps_of(unknown)["a"] == "unknown"
+    assert StepTarget.objects.get(execution_id=unknown, step__key="a").status == "failed"
+
+
+def somebody_waits() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted)")
+        return bool(cursor.fetchall()[0][0])
 
 
 @several
