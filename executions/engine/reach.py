@@ -2,7 +2,8 @@
 
 The plan fixes which machines are touched, and an approval is bound to them (target_changes.py). By which port, user
 name, host key and credential a machine is reached is the inventory's to say at the time, so that a rotated credential
-or a new key needs no new approval.
+or a new key needs no new approval. But a credential is for the machine that the inventory has then: where the plan's is
+at another place, it is sent to neither.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from executions.models import Asset, Connection
 # Reached without knowing more of it than the plan does.
 PLAIN = frozenset({"", Connection.LOCAL})
 
-_FIELDS = ("external_id", "port", "username", "domain", "os_type", "service_type", "host_key", "credential")
+# Where a machine is, as the plan has it.
+_PLACE = ("hostname", "ip_address", "connection")
+_FIELDS = (*_PLACE, "external_id", "port", "username", "domain", "os_type", "service_type", "host_key", "credential")
 
 
 def learn_reach(states: Sequence[ExecutionState]) -> None:
@@ -61,6 +64,18 @@ def credential_path(state: ExecutionState, planned: Mapping[str, Any] | None) ->
         return ""
     path: str = state.reach.get(planned["asset_id"], {}).get("credential", "")
     return path
+
+
+def moved(state: ExecutionState, planned: Mapping[str, Any] | None) -> str:
+    """Return in words where the inventory has a machine otherwise than the plan; empty where both say the same."""
+    known = state.reach.get(planned["asset_id"]) if planned else None
+    if planned is None or known is None:
+        return ""
+    return ", ".join(
+        f"{field.replace('_', ' ')} was {planned[field] or 'empty'}, is {known[field] or 'empty'}"
+        for field in _PLACE
+        if (planned[field] or None) != (known[field] or None)
+    )
 
 
 def _far(state: ExecutionState) -> set[int]:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from executions.connectors.base import Invocation, Stop, Target
 from executions.engine.attempt import Refusal, invocation_of, tool_of
 from executions.engine.credentials import credential_of, secrets_of
-from executions.engine.reach import credential_path, target_of
+from executions.engine.reach import credential_path, moved, target_of
 from executions.engine.secret_desk import SecretDesk
 from executions.engine.service_credentials import check_place, is_of_service
 from executions.engine.state import OVER, ExecutionState, StepState, TargetState
@@ -84,6 +84,13 @@ class RunSecrets:
         only_connected = (tool.connector, where.connection) == ONLY_CONNECTED_TO
         if not path or only_connected or not tool.uses_credential_for(step.planned["inputs"]):
             return where
+        if changes := moved(self._state, target.planned):
+            raise Refusal(
+                "targets_changed",
+                f"{where.name} is not where the plan has it: {changes}. Its credential was not used. Submit the plan"
+                " again, so that it is for the machine as it is now.",
+                hopeless=True,
+            )
         answer = await _unless_stopped(self._credential(step, path, limit, again=target.attempt > 1), stop)
         try:
             if isinstance(answer, SecretUnavailable):
@@ -123,7 +130,9 @@ class RunSecrets:
             return self._troubles.get(step.id) or _too_slow(path, patience)
 
     def _path_of(self, target: TargetState) -> str:
-        return "" if target.status in OVER else credential_path(self._state, target.planned)
+        if target.status in OVER or moved(self._state, target.planned):
+            return ""
+        return credential_path(self._state, target.planned)
 
     async def masking(self, invocation: Invocation, stop: Stop) -> Invocation:
         """Return the invocation with every value to be hidden in what it prints. Raises Refusal, or Stopped."""

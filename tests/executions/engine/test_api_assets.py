@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from executions.models import Asset, Event, OutputChunk
+from executions.models import Asset, Event, Execution, OutputChunk
 from executions.services import Refused, Submission, submit
 from safety.models import AuditRecord, Tenant, User
 from safety.secrets.keeping import store_secret
@@ -103,6 +103,25 @@ def test_an_api_is_asked_with_its_own_credential_and_judged_by_its_json(
     everything = [*OutputChunk.objects.values_list("text", flat=True), *map(str, Event.objects.values_list("data"))]
     assert not any(TOKEN in text for text in everything)
     assert AuditRecord.objects.filter(action="secret.use").count() > 0
+    assert_nothing_left_behind()
+
+
+def test_a_credential_is_not_sent_to_where_its_machine_was(workers: Workers, shop: Shop, requester: User) -> None:
+    """Nobody approved it, so no approval is void; but whoever corrected the row did not mean the old address."""
+    execution_id = submit(
+        Submission({"steps": [ask("old"), ask("open", auth={"type": "none"})]}), by=requester
+    ).execution_id
+    assert Execution.objects.get(pk=execution_id).approval_level == 0
+    Asset.objects.filter(name="shop").update(hostname="shop.example.org")
+    workers.start(WORKER_PROCESSES="1", HTTP_ALLOWED_NETWORKS="127.0.0.0/8")
+
+    ended(execution_id)
+    old = target_of(execution_id, "old")
+    assert (old.status, old.error_code, old.attempt) == ("failed", "targets_changed", 1)
+    assert "hostname was 127.0.0.1, is shop.example.org. Its credential was not used." in old.error
+    assert target_of(execution_id, "open").error_code != "targets_changed"
+    assert shop.seen == [("/health", None)]
+    assert not AuditRecord.objects.filter(action="secret.use").exists()
     assert_nothing_left_behind()
 
 
