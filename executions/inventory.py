@@ -220,6 +220,7 @@ def _inventory_asset(values: Mapping[str, object]) -> InventoryAsset:
         tags=tuple(tags),
         row=row,
         external_id=str(values["external_id"]),
+        port=None if row["port"] is None else int(str(row["port"])),
     )
 
 

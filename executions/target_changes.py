@@ -20,8 +20,8 @@ from typing import Any
 from executions.inventory import TenantInventory
 from executions.models import Asset
 
-# What approvers are shown of a machine. A plan that was stored by an earlier release knows less of it.
-SHOWN = ("name", "hostname", "ip_address", "connection", "environment", "criticality")
+# What approvers are shown of a machine. A plan that was stored by an earlier release knows less of it: no port.
+SHOWN = ("name", "hostname", "ip_address", "connection", "environment", "criticality", "port")
 MOST_NAMED = 5  # machines in one sentence
 
 Facts = Mapping[str, Any]
@@ -37,7 +37,7 @@ class PlanOfTenant:
 
 def targets_hash(document: Mapping[str, Any]) -> str:
     """Return SHA-256, in hex, over what approvers are shown of the plan's machines and how they were found."""
-    machines = {str(number): [facts.get(name) for name in SHOWN] for number, facts in _machines(document).items()}
+    machines = {str(number): _shown(facts) for number, facts in _machines(document).items()}
     steps = [[target["asset_id"] for target in step["targets"]] for step in document["steps"]]
     form = json.dumps([machines, steps, document.get("selectors", [])], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(form.encode()).hexdigest()
@@ -79,6 +79,11 @@ def out_of_use(asset_ids: Collection[int]) -> dict[int, str]:
 
 def _machines(document: Mapping[str, Any]) -> dict[int, Facts]:
     return {target["asset_id"]: target for step in document["steps"] for target in step["targets"]}
+
+
+def _shown(facts: Facts) -> list[Any]:
+    """Without a port where the plan has none, so that the hash of a plan of an earlier release stays what it was."""
+    return [facts.get(name) for name in SHOWN if name != "port" or name in facts]
 
 
 def _assets(numbers: Collection[int]) -> dict[int, Facts]:

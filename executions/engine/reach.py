@@ -1,9 +1,11 @@
 """How a worker reaches the machines of an execution: looked up when it takes the execution, not when it was submitted.
 
-The plan fixes which machines are touched, and an approval is bound to them (target_changes.py). By which port, user
-name, host key and credential a machine is reached is the inventory's to say at the time, so that a rotated credential
-or a new key needs no new approval. But a credential is for the machine that the inventory has then: where the plan's is
-at another place, it is sent to neither.
+The plan fixes which machines are touched and where they are, and an approval is bound to them (target_changes.py). By
+which user name, host key and credential a machine is reached is the inventory's to say at the time, so that a rotated
+credential or a new key needs no new approval; and by which port, for a plan of an earlier release, which has none.
+
+But a credential is for the machine that the inventory has then: where the plan has it at another place, it is sent to
+neither.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ from executions.models import Asset, Connection
 PLAIN = frozenset({"", Connection.LOCAL})
 
 # Where a machine is, as the plan has it.
-_PLACE = ("hostname", "ip_address", "connection")
-_FIELDS = (*_PLACE, "external_id", "port", "username", "domain", "os_type", "service_type", "host_key", "credential")
+_PLACE = ("hostname", "ip_address", "port", "connection")
+_FIELDS = (*_PLACE, "external_id", "username", "domain", "os_type", "service_type", "host_key", "credential")
 
 
 def learn_reach(states: Sequence[ExecutionState]) -> None:
@@ -46,7 +48,7 @@ def target_of(state: ExecutionState, planned: Mapping[str, Any] | None) -> Targe
         ip_address=planned["ip_address"],
         connection=planned["connection"],
         external_id=known.get("external_id", ""),
-        port=known.get("port"),
+        port=planned["port"] if "port" in planned else known.get("port"),
         username=known.get("username", ""),
         domain=known.get("domain", ""),
         os_type=known.get("os_type", ""),
@@ -74,7 +76,7 @@ def moved(state: ExecutionState, planned: Mapping[str, Any] | None) -> str:
     return ", ".join(
         f"{field.replace('_', ' ')} was {planned[field] or 'empty'}, is {known[field] or 'empty'}"
         for field in _PLACE
-        if (planned[field] or None) != (known[field] or None)
+        if field in planned and (planned[field] or None) != (known[field] or None)
     )
 
 

@@ -13,12 +13,16 @@ GRAVITY: dict[str, int] = {"read": 0, "modify": 1, "deploy": 2}
 
 
 class StoredTarget(TypedDict):
-    """A machine of a step; `row` holds the fields that templates of the step name."""
+    """A machine of a step; `row` holds the fields that templates of the step name.
+
+    port: None for the usual one of its connection; absent in a plan of an earlier release.
+    """
 
     asset_id: int
     name: str
     hostname: str | None
     ip_address: str | None
+    port: NotRequired[int | None]
     connection: str
     environment: str
     criticality: str

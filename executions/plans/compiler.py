@@ -259,6 +259,7 @@ def _stored_target(asset: InventoryAsset, row: dict[str, object], named: set[str
         "name": asset.name,
         "hostname": asset.hostname,
         "ip_address": asset.ip_address,
+        "port": asset.port,
         "connection": asset.connection,
         "environment": asset.environment,
         "criticality": asset.criticality,

@@ -25,6 +25,7 @@ class InventoryAsset:
     connection   local, ssh, powershell or api
     row          what templates such as `{{ os_type }}` may name: JSON values only
     external_id  its id in an asset service, by which a plan may name it as well; empty without one
+    port         None: the usual one of its connection
     """
 
     asset_id: int
@@ -37,6 +38,7 @@ class InventoryAsset:
     tags: tuple[str, ...] = ()
     row: Mapping[str, object] = field(default_factory=dict)
     external_id: str = ""
+    port: int | None = None
 
 
 class Inventory(Protocol):

@@ -193,6 +193,7 @@ def test_stored_targets_say_how_the_machine_is_reached() -> None:
         "name": "win",
         "hostname": None,
         "ip_address": "10.9.9.9",
+        "port": None,
         "connection": "powershell",
         "environment": "production",
         "criticality": "medium",

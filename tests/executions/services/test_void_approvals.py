@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -73,6 +75,7 @@ CHANGES: dict[str, tuple[Callable[[], object], str]] = {
         "web1 was changed: hostname was a.example, is b.example.",
     ),
     "other address": (altered(ip_address="10.0.0.9"), "web1 was changed: ip address was empty, is 10.0.0.9."),
+    "other port": (altered(port=2222), "web1 was changed: port was empty, is 2222."),
     "other connection": (altered(connection="ssh"), "web1 was changed: connection was local, is ssh."),
     "other environment": (
         altered(environment="staging"),
@@ -135,6 +138,23 @@ def test_the_hash_of_the_targets_is_of_what_was_shown(alice: User) -> None:
     assert other.targets_hash != one.targets_hash
     make_asset("dev", environment="development")
     assert Execution.objects.get(pk=ask(alice, change("z", "dev")).execution_id).targets_hash == ""
+
+
+def test_a_plan_of_an_earlier_release_has_no_port_and_stays_approved(alice: User, approver: User, second: User) -> None:
+    make_asset("vault", criticality="critical", port=22)
+    one = ask(alice, change("x", "vault")).execution_id
+    plan = Execution.objects.get(pk=one).plan
+    (target,) = plan.document["steps"][0]["targets"]
+    assert target["port"] == 22
+    with_port = targets_hash(plan.document)
+    del target["port"]
+    plan.save()
+    shown = [target[name] for name in ("name", "hostname", "ip_address", "connection", "environment", "criticality")]
+    form = json.dumps([{str(target["asset_id"]): shown}, [[target["asset_id"]]], []], sort_keys=True)
+    assert targets_hash(plan.document) == hashlib.sha256(form.encode()).hexdigest() != with_port
+    Asset.objects.update(port=2222)
+    assert approve(one, by=approver) == "pending_approval"
+    assert approve(one, by=second) == "queued"
 
 
 def test_an_approval_for_other_targets_does_not_count(alice: User, approver: User, second: User) -> None:
