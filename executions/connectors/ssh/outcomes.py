@@ -86,7 +86,9 @@ def of_the_end(command: FarCommand, stop: Stop, invocation: Invocation) -> Outco
     if "stopped" in command.endings or "expired" in command.endings:
         return _of_a_stop(command, stop)
     if command.exit_code is not None:
-        return Outcome(command.exit_code, stop_confirmed=True if stop.requested else None)
+        # The exit code comes behind all of stdout and decides; that something is missing on stderr is only to be known.
+        data = {"stderr_may_be_cut": True} if command.stderr_may_be_cut else {}
+        return Outcome(command.exit_code, stop_confirmed=True if stop.requested else None, data=data)
     if stop.requested and not command.is_closed:
         return Outcome(
             None,

@@ -49,6 +49,11 @@ class FarCommand(asyncssh.SSHClientSession[bytes]):
         return self.is_closed or len(self._ended) == 2
 
     @property
+    def stderr_may_be_cut(self) -> bool:
+        """Whether the channel went away before its guard had said that all of stderr had come."""
+        return self.is_closed and "stderr" not in self._ended
+
+    @property
     def early_text(self) -> str:
         """What came instead of a hello, for the operator to see."""
         text = (self.chatter or self._early).decode("utf-8", "replace").replace(PASSWORD_PROMPT.decode(), "")
