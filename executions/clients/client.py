@@ -39,6 +39,7 @@ from executions.clients.troubles import (
     Why,
 )
 from opsconductor.service_settings import ServiceSettings
+from safety.masking import mask_text
 
 CONNECT_SECONDS = 3.0
 MOST_TRIES = 4
@@ -47,6 +48,7 @@ READ_BYTES = 64 * 1024
 LARGEST_BYTES = 64 * 1024 * 1024
 CONNECTIONS = 20  # kept open for GETs
 LONGEST_DETAIL = 200
+MASKED_DETAIL = 20_000  # how much of it is looked through
 
 _TIMEOUTS = (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)
 
@@ -216,8 +218,8 @@ class ServiceClient:
         except (Declined, BadAnswer):
             reason = None  # it answers
         except ServiceTrouble as trouble:
-            reason = trouble.message
-            raise NotReached(self.name, trouble.message, why="breaker") from None
+            reason = trouble.plain
+            raise NotReached(self.name, trouble.message, plain=trouble.plain, why="breaker") from None
         finally:
             self.breaker.probed(reason)
 
@@ -235,7 +237,7 @@ class ServiceClient:
             if isinstance(trouble, Declined):
                 self.breaker.passed()
             elif not isinstance(trouble, GivenUp):
-                self.breaker.failed(trouble.message)
+                self.breaker.failed(trouble.plain)  # which /readyz tells everybody
             raise
         finally:
             traffic.note(self.name, outcome, time.monotonic() - began)
@@ -294,12 +296,13 @@ class ServiceClient:
         status, retry_after = response.status_code, retry_after_seconds(response.headers)
         if 200 <= status < 300:
             return
-        said = f"The {self.name} service answered {status}{_detail(body) if method == 'GET' else ''}."
+        plain = f"The {self.name} service answered {status}."
+        said = f"{plain[:-1]}{_detail(body)}." if method == "GET" else plain
         if status >= 500:
-            raise AnswerLost(self.name, said, retry_after=retry_after)
+            raise AnswerLost(self.name, said, plain=plain, retry_after=retry_after)
         if status >= 400:
-            raise Declined(self.name, said, status, retry_after=retry_after)
-        raise BadAnswer(self.name, said)
+            raise Declined(self.name, said, status, plain=plain, retry_after=retry_after)
+        raise BadAnswer(self.name, said, plain=plain)
 
     def _trouble(self, error: Exception, call: Call, patience: Patience) -> ServiceTrouble:
         """Return what an exception of the HTTP client means. Its text, which may hold anything, is not told."""
@@ -336,12 +339,14 @@ def _outcome(trouble: ServiceTrouble) -> Outcome:
 
 
 def _detail(body: bytes) -> str:
-    """Return what a refusal says of itself. Lists of faults are left out: they repeat what was sent."""
+    """Return what a refusal says of itself, masked: a service may quote anything. Lists of faults are left out: they
+    repeat what was sent."""
     try:
         detail = json.loads(body)["detail"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return ""
-    return f" ({detail[:LONGEST_DETAIL]})" if isinstance(detail, str) else ""
+    # Masked before it is cut, since half of a secret is found by nobody.
+    return f" ({mask_text(detail[:MASKED_DETAIL])[:LONGEST_DETAIL]})" if isinstance(detail, str) else ""
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

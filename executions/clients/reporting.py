@@ -21,6 +21,7 @@ from executions.clients.breaker import Standing
 from executions.clients.client import ServiceClient, in_use
 from executions.clients.traffic import Tallies, traffic
 from executions.clients.troubles import ServiceTrouble
+from safety.masking import mask_text
 
 EVERY_SECONDS = 5.0
 BELIEVED_SECONDS = 60  # a process that has told nothing for longer is gone, or has nothing to ask
@@ -110,7 +111,7 @@ def _found(name: str, rows: list[tuple[str, str, str, float]]) -> Found:
     return Found(
         False,
         f"The {name} service is left alone by {len(failing)} of {len(rows)} processes, the longest for {seconds:.0f} s:"
-        f" {told}. {reason}",
+        f" {told}. {mask_text(reason)}",  # also what a process of an earlier release tells
     )
 
 

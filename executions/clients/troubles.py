@@ -8,23 +8,28 @@ Why = Literal["refused", "unreachable", "tls", "breaker"]
 
 
 class ServiceTrouble(Exception):
-    """A service did not do what it was asked. `message` says what happened, in one sentence without any secret.
+    """A service did not do what it was asked. `message` says what happened, in one sentence without any secret
+    that the masking knows. It may hold words of the service.
 
+    plain        the same without any word of the service, for whoever may read it without signing in
     retry_after  seconds after which asking again may help, where that is known
     """
 
-    def __init__(self, service: str, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, service: str, message: str, *, plain: str = "", retry_after: float | None = None) -> None:
         super().__init__(message)
         self.service = service
         self.message = message
+        self.plain = plain or message
         self.retry_after = retry_after
 
 
 class NotReached(ServiceTrouble):
     """Nothing was sent."""
 
-    def __init__(self, service: str, message: str, *, why: Why, retry_after: float | None = None) -> None:
-        super().__init__(service, message, retry_after=retry_after)
+    def __init__(
+        self, service: str, message: str, *, why: Why, plain: str = "", retry_after: float | None = None
+    ) -> None:
+        super().__init__(service, message, plain=plain, retry_after=retry_after)
         self.why = why
 
 
@@ -46,8 +51,10 @@ class BadAnswer(ServiceTrouble):
 class Declined(ServiceTrouble):
     """It was refused with an HTTP status of the 400s: the service did nothing."""
 
-    def __init__(self, service: str, message: str, status: int, *, retry_after: float | None = None) -> None:
-        super().__init__(service, message, retry_after=retry_after)
+    def __init__(
+        self, service: str, message: str, status: int, *, plain: str = "", retry_after: float | None = None
+    ) -> None:
+        super().__init__(service, message, plain=plain, retry_after=retry_after)
         self.status = status
 
 

@@ -106,6 +106,19 @@ def test_what_a_refusal_repeats_of_a_command_is_not_told(
     assert "hunter2" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("said", ["password=hunter2", f"{'x' * 180} https://ops:hunter2-and-more@db.example.org/"])
+def test_secrets_in_what_the_service_says_are_masked(
+    said: str, client: ServiceClient, automation_server: FakeAutomationService
+) -> None:
+    """The second would be cut in the middle of the secret, where nobody knows it for one."""
+    automation_server.planned = [Answer(404, {"detail": said})]
+    with pytest.raises(Declined) as refusal:
+        ask(client)
+    assert "hunter" not in str(refusal.value)
+    assert said[:20] in str(refusal.value) or "password=[masked]" in str(refusal.value)
+    assert refusal.value.plain == "The automation service answered 404."
+
+
 def test_a_post_that_was_not_sent_is_tried_again_until_somebody_listens(quick: None) -> None:
     port = free_port()
     client = ServiceClient(ServiceSettings("automation", f"http://127.0.0.1:{port}"), probe_path="/status")
