@@ -253,6 +253,15 @@ def _known_hosts() -> str:
     return given
 
 
+def _agent_sockets() -> list[str]:
+    """The agents that credentials may name; without any, none."""
+    given = env_list("SSH_AGENT_SOCKETS")
+    for path in given:
+        if not path.startswith("/"):
+            raise ConfigError(f"SSH_AGENT_SOCKETS names {path}, which is no whole path: write it from / on.")
+    return given
+
+
 # Plans and limits
 TOOLS_DIR = _tools_dir()
 MAX_TARGETS = env_int("MAX_TARGETS", 1000, minimum=1, maximum=100_000)
@@ -262,6 +271,7 @@ ANSIBLE_PLAYBOOKS = Path(env_str("ANSIBLE_PLAYBOOKS", str(VAR_DIR / "playbooks")
 ANSIBLE_FORKS = env_int("ANSIBLE_FORKS", 20, minimum=1, maximum=1000)
 WINRM_CA_BUNDLE = env_certificates("WINRM_CA_BUNDLE")
 SSH_KNOWN_HOSTS = _known_hosts()
+SSH_AGENT_SOCKETS = _agent_sockets()
 WINRM_AUTH = env_choice("WINRM_AUTH", "negotiate", ["negotiate", "ntlm", "kerberos", "basic"])
 IDEMPOTENCY_WINDOW = timedelta(hours=env_int("IDEMPOTENCY_WINDOW_HOURS", 24, minimum=1))
 # How long after its end something is kept (executions/retention.py); no time at all means for ever.

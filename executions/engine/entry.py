@@ -58,6 +58,7 @@ class Engine:
                 "ansible_playbooks": settings.ANSIBLE_PLAYBOOKS,
                 "ansible_forks": settings.ANSIBLE_FORKS,
                 "ssh_known_hosts": settings.SSH_KNOWN_HOSTS,
+                "ssh_agent_sockets": settings.SSH_AGENT_SOCKETS,
                 "winrm_ca_bundle": settings.WINRM_CA_BUNDLE,
                 "winrm_auth": settings.WINRM_AUTH,
                 "automation": settings.AUTOMATION_SERVICE,

@@ -7,7 +7,7 @@ import hashlib
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,13 +39,21 @@ class AnsibleConnector:
     """
 
     def __init__(
-        self, commands: LocalConnector, *, playbooks: Path | None, forks: int = DEFAULT_FORKS, known_hosts: str = ""
+        self,
+        commands: LocalConnector,
+        *,
+        playbooks: Path | None,
+        forks: int = DEFAULT_FORKS,
+        known_hosts: str = "",
+        agents: Iterable[str] = (),
     ) -> None:
-        """`playbooks`: the folder of this installation's; `known_hosts`: the file for assets without a host key."""
+        """`playbooks`: the folder of this installation's; `known_hosts`: the file for assets without a host key;
+        `agents`: the sockets of SSH agents that credentials may name."""
         self._commands = commands
         self._playbooks = playbooks
         self._forks = forks
         self._known_hosts = known_hosts
+        self._agents = frozenset(agents)
         self._places: asyncio.Semaphore | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -115,7 +123,7 @@ class AnsibleConnector:
         fence: int,
     ) -> None:
         keys = Keys(folder.path)
-        describer = Describer(keys, self._known_hosts, invocation.run_as, fence)
+        describer = Describer(keys, self._known_hosts, invocation.run_as, fence, self._agents)
         machines = run.begin(await asyncio.to_thread(describer.all, run.targets))
         if not machines:
             return
@@ -194,6 +202,7 @@ def make(surroundings: Surroundings) -> AnsibleConnector:
         playbooks=surroundings.options.get("ansible_playbooks"),
         forks=surroundings.options.get("ansible_forks", DEFAULT_FORKS),
         known_hosts=str(surroundings.options.get("ssh_known_hosts") or ""),
+        agents=surroundings.options.get("ssh_agent_sockets") or (),
     )
 
 

@@ -78,12 +78,14 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class Describer:
-    """Describes the targets of one run. `known_hosts`: the file that counts for assets without a host key."""
+    """Describes the targets of one run. `known_hosts`: the file that counts for assets without a host key.
+    `agents`: the sockets that credentials may name."""
 
     keys: Keys
     known_hosts: str
     run_as: str
     fence: int
+    agents: frozenset[str] = frozenset()
 
     def all(self, targets: Sequence[Target]) -> list[Machine | Outcome]:
         """For each target how ansible is told of it, or why it cannot be part of the run. To be run in a thread."""
@@ -118,7 +120,7 @@ class Describer:
 
     def _far(self, target: Target, alias: str, variables: dict[str, object]) -> Machine:
         credential = target.credential or Credential()
-        way = way_to(target)
+        way = way_to(target, self.agents)
         variables["ansible_user"] = way.username
         if credential.password:
             variables["ansible_password"] = credential.password

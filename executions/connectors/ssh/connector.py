@@ -57,6 +57,7 @@ class SshConnector:
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
+        self._agents = frozenset(surroundings.options.get("ssh_agent_sockets") or ())
         self._pool = Pool(known_hosts=str(surroundings.options.get("ssh_known_hosts") or ""))
         self._rights = Rights(surroundings)
 
@@ -70,7 +71,7 @@ class SshConnector:
         if problem is not None:
             return problem
         try:
-            way = way_to(target)
+            way = way_to(target, self._agents)
             if invocation.upload is not None and not invocation.run_as and not invocation.check:
                 with contextlib.suppress(NoSftp):  # then its command puts it in place
                     return await self._put(way, invocation.upload, sink, stop)
@@ -83,7 +84,7 @@ class SshConnector:
     async def probe(self, target: Target, *, timeout_seconds: float) -> Outcome:
         """Sign in, and run nothing."""
         try:
-            shared = await self._pool.borrow(way_to(target), seconds=timeout_seconds)
+            shared = await self._pool.borrow(way_to(target, self._agents), seconds=timeout_seconds)
         except NoWay as none:
             return none.outcome
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 
 from executions.connectors.base import Credential, ErrorCode, Outcome, Target
@@ -51,8 +51,11 @@ class Way:
         object.__setattr__(self, "key", hashlib.blake2b(text, key=_SALT).hexdigest())
 
 
-def way_to(target: Target) -> Way:
-    """Raises NoWay with CREDENTIAL_UNUSABLE when something is missing."""
+def way_to(target: Target, agents: Collection[str]) -> Way:
+    """Raises NoWay with CREDENTIAL_UNUSABLE when something is missing.
+
+    agents: the sockets of SSH agents that this worker lets credentials name; no other is ever spoken to.
+    """
     credential = target.credential or Credential()
     username = credential.username or target.username
     if not target.address:
@@ -74,6 +77,8 @@ def way_to(target: Target) -> Way:
         raise no_way(ErrorCode.CREDENTIAL_UNUSABLE, f"More than {_MOST_JUMPS} jump hosts stand before {target.name}.")
     for jump in credential.jump_hosts:
         before = _jump(jump, before, target)
+        _check_agent(before.credential, before.name, agents)
+    _check_agent(credential, target.name, agents)
     return Way(
         name=target.name or target.address,
         host=target.address,
@@ -115,6 +120,16 @@ def _jump(jump: Mapping[str, object], before: Way | None, target: Target) -> Way
         asset_id=None,
         before=before,
     )
+
+
+def _check_agent(credential: Credential, name: str, agents: Collection[str]) -> None:
+    """Whoever may write a secret could else sign in with the keys of any agent that the worker's user can speak to."""
+    if credential.agent and credential.agent not in agents:
+        raise no_way(
+            ErrorCode.CREDENTIAL_UNUSABLE,
+            f"The credential of {name} names an SSH agent that this worker may not ask. Add its socket to"
+            " SSH_AGENT_SOCKETS, or store a key or a password.",
+        )
 
 
 def _own(credential: Credential) -> Credential:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ USER_KEY = asyncssh.generate_private_key("ssh-ed25519").export_private_key().dec
 BY_KEY = Credential(username="operator", private_key=USER_KEY)
 
 
-def described(target: Target, *, known_hosts: str = "", run_as: str = "") -> Machine | Outcome:
-    (one,) = Describer(Keys(Path("/run")), known_hosts, run_as, 7).all([target])
+def described(
+    target: Target, *, known_hosts: str = "", run_as: str = "", agents: Sequence[str] = ()
+) -> Machine | Outcome:
+    (one,) = Describer(Keys(Path("/run")), known_hosts, run_as, 7, frozenset(agents)).all([target])
     return one
 
 
@@ -75,8 +77,17 @@ def test_no_address_and_no_user_gets_into_the_configuration_as_more_than_that(ch
 
 
 def test_an_agent_that_is_no_path_is_refused() -> None:
-    agent = Credential(username="operator", agent="/tmp/agent\n  ProxyCommand x")
-    assert refused(described(target(credential=agent))) == ErrorCode.CREDENTIAL_UNUSABLE
+    path = "/tmp/agent\n  ProxyCommand x"
+    one = target(credential=Credential(username="operator", agent=path))
+    assert refused(described(one, agents=[path])) == ErrorCode.CREDENTIAL_UNUSABLE
+
+
+def test_an_agent_is_told_where_the_worker_allows_it() -> None:
+    one = target(credential=Credential(username="operator", agent="/run/agent"))
+    assert refused(described(one)) == refused(described(one, agents=["/run"])) == ErrorCode.CREDENTIAL_UNUSABLE
+    allowed = described(one, agents=["/run/agent"])
+    assert isinstance(allowed, Machine)
+    assert "  IdentityAgent /run/agent" in allowed.ssh_blocks[0].splitlines()
 
 
 def test_a_host_key_is_the_assets_or_that_of_the_file_and_never_none(tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import asyncssh
@@ -170,11 +172,38 @@ def agent(sshd: Sshd, tmp_path: Path) -> Iterator[str]:
 
 
 async def test_the_keys_of_an_agent_are_used_when_the_credential_names_it(
-    connector: SshConnector, sshd: Sshd, agent: str
+    warden: Warden, sshd: Sshd, agent: str
 ) -> None:
-    outcome = await reach(connector, sshd.target(credential=Credential(username=sshd.username, agent=agent)))
+    connector = SshConnector(Surroundings(warden, options={"ssh_agent_sockets": ["/run/other", agent]}))
+    try:
+        outcome = await reach(connector, sshd.target(credential=Credential(username=sshd.username, agent=agent)))
+    finally:
+        await connector.close()
 
     assert outcome.exit_code == 0, outcome.error
+
+
+async def test_an_agent_that_this_worker_does_not_allow_is_never_spoken_to(
+    connector: SshConnector, sshd: Sshd, tmp_path: Path
+) -> None:
+    """Nor for a jump host, and not where there is a key besides."""
+    path = str(tmp_path / "of-another-tenant")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen()
+        listening.setblocking(False)
+        by_agent = Credential(username=sshd.username, agent=path)
+        jump = {"host": "127.0.0.1", "port": sshd.port, "username": sshd.username, "agent": path}
+        for credential in (
+            by_agent,
+            replace(by_agent, private_key=sshd.private_key),
+            Credential(username=sshd.username, private_key=sshd.private_key, jump_hosts=(jump,)),
+        ):
+            outcome = await reach(connector, sshd.target(credential=credential))
+            assert outcome.error_code == C.CREDENTIAL_UNUSABLE
+            assert "SSH_AGENT_SOCKETS" in str(outcome.error)
+        with pytest.raises(BlockingIOError):
+            listening.accept()
 
 
 async def test_nothing_of_the_workers_own_user_signs_in(
