@@ -116,7 +116,7 @@ def split(text: str) -> list[str | Template]:
     literal_from = 0
     for found in _BRACES.finditer(text):
         inner = found.group(1).strip()
-        if _FOREIGN.search(inner) and not _QUOTED.fullmatch(inner):
+        if _FOREIGN.search(_QUOTED.sub('""', inner)):  # in quotes, as in steps["a|.b"], it is a name
             continue
         if found.start() > literal_from:
             pieces.append(text[literal_from : found.start()])

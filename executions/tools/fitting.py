@@ -30,8 +30,8 @@ def misfits(tool: Tool, inputs: Mapping[str, Any], connection: str) -> list[Misf
         return []
     reason = why_not(tool.connector, connection)
     if reason is not None:
-        how = f"Use a tool for machines with connection {connection}, or other targets."
-        return [Misfit("no_connector", f"{tool.name}: {reason}", how)]
+        how = f"Use a tool for machines with connection {connection or 'of another kind'}, or other targets."
+        return [Misfit("no_connector", f"{tool.name}: {reason.rstrip('.')}", how)]
     if tool.connector not in ("command", "powershell"):
         return []
     if connection != WINDOWS:

@@ -26,7 +26,7 @@ _ONLY_READ = ("history/", "<path:object_id>/", "jsi18n/", "done/", "autocomplete
 _BOOKKEEPING = (
     "safety_session", "safety_failedtries", "django_admin_log", "safety_auditrecord", "safety_auditoutbox",
     "safety_auditseal",
-    "queueing_deadletterbatchitem",
+    "queueing_deadletterbatchitem", "executions_servicestanding", "executions_servicetraffic",
 )  # fmt: skip
 _PARTLY = {"queueing_deadletterbatch": "WHERE ended_by <> ''"}  # those that somebody stopped
 _TOUCHED = "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0) FROM pg_stat_xact_user_tables"

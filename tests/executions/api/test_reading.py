@@ -67,7 +67,7 @@ def test_one_execution_takes_five_statements_however_many_targets_it_has(
 def test_filters(admin: Api, make_api: MakeApi) -> None:
     other = make_api("bob", "viewer").user
     done = make_execution(admin.user, status="succeeded", title="Rotate logs", tags=["weekly", "logs"], trace_id="tr-7")
-    failed = make_execution(other, status="failed", title="Restart", hosts=["db-1"], tags=["weekly"], reason="50% full")
+    failed = make_execution(other, status="failed", title="Restart", hosts=["db-1"], tags=["weekly"], reason="half%")
     Execution.objects.filter(pk=done.pk).update(created_at="2026-01-01T12:00:00Z")
     Execution.objects.filter(pk=failed.pk).update(created_at="2026-01-02T12:00:00Z", plan_hash="feedbeef" * 8)
     asset = Asset.objects.get(name="db-1")
@@ -79,7 +79,7 @@ def test_filters(admin: Api, make_api: MakeApi) -> None:
         "asset=localhost": [done], "asset=nowhere": [],
         "created_after=2026-01-02": [failed], "created_before=2026-01-02": [done],
         "created_after=2026-01-01T14:00:00%2B02:00&created_before=2026-01-01T12:00:01Z": [done],
-        "q=rotate": [done], "q=50%25": [failed], "q=tr-7": [done], f"q={done.pk}": [done], f"q=%23{done.pk}": [done],
+        "q=rotate": [done], "q=half%25": [failed], "q=tr-7": [done], f"q={done.pk}": [done], f"q=%23{done.pk}": [done],
         "q=feedbeef": [failed], "q=%25": [failed], "q=_": [], "status=failed&actor=root": [],
     }  # fmt: skip
 

@@ -145,8 +145,10 @@ async def test_all_that_begin_together_after_a_resume_know_what_to_hide(asker: U
 async def test_a_step_waits_no_longer_for_its_secrets_than_it_may_take(asker: User, desk: SecretDesk) -> None:
     """Nor do the targets that wait for the first one's answer; and whoever has more time gets it, of the same batch."""
     inputs = {"environment": {"PW": {"type": "secret", "path": "there"}}, "command": "true"}
-    step = StepState(1, "a", {"inputs": inputs, "tool": "shell", "idempotent": False}, "running", names_secrets=True)
-    targets = [TargetState(number, None, "running", 1, None, "") for number in range(3)]
+    said = {"inputs": inputs, "tool": "shell", "idempotent": False, "action_class": "modify"}
+    step = StepState(1, "a", said, "running", names_secrets=True)
+    planned = {"asset_id": 1, "name": "localhost", "connection": "local", "row": {}}
+    targets = [TargetState(number, planned, "running", 1, None, "") for number in range(3)]
     state = ExecutionState(7, asker.tenant_id, asker.pk, "running", "execute_modify", 60, 60, {}, [step])
     hurried, patient = RunSecrets(state, desk), RunSecrets(state, desk)
     other = Wanted(asker.tenant_id, asker.pk, 8, "b", frozenset({"there"}))

@@ -219,3 +219,10 @@ def test_a_rollback_can_use_the_output_of_what_it_undoes() -> None:
     assert told([step(id="make", rollback=undo), step(id="later")]) == [
         ("unresolved_placeholder", "steps[0].rollback.inputs.argv[1]")
     ]
+
+
+@pytest.mark.parametrize("step_id", ["|.", "-$", "a, .b", "end"])
+def test_the_id_of_a_step_is_never_taken_for_another_language(step_id: str) -> None:
+    [template] = split(f'{{{{ steps["{step_id}"].stdout }}}}')
+    assert isinstance(template, Template)
+    assert template.step_id == step_id

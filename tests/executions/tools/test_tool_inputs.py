@@ -131,7 +131,6 @@ def test_an_input_with_a_name_that_is_not_text_is_refused(tool: Find) -> None:
         ("copy", {"path": "/a", "content": "x", "mode": 420}, "mode"),
         ("copy", {"path": "/a", "content": "x", "mode": "rw"}, "mode"),
         ("copy", {"path": "/a/../b", "content": "x"}, "path"),
-        ("copy", {"path": "C:\\temp\\a", "content": "x"}, "path"),
         ("copy", {"path": "/" + "é" * 2_048, "content": "x"}, "path"),
         ("copy", {"path": "/a\0", "content": "x"}, "path"),
         ("copy", {"path": "/a", "content": "\ud800"}, "content"),
