@@ -86,7 +86,7 @@ class RunSecrets:
             return where
         if changes := moved(self._state, target.planned):
             raise Refusal(
-                "targets_changed",
+                "target_moved",
                 f"{where.name} is not where the plan has it: {changes}. Its credential was not used. Submit the plan"
                 " again, so that it is for the machine as it is now.",
                 hopeless=True,

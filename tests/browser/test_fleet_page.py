@@ -110,11 +110,11 @@ def test_a_dialog_has_nothing_left_of_the_one_before(open_page: OpenPage, alice:
     page.keyboard.press("Escape")
     page.click("button:has-text('Drain host') >> nth=0")
     fields = page.locator("#dialog-drain-workers")
-    assert fields.locator("[name=ids]").input_value() == ""
-    assert fields.locator("[name=host]").input_value() == "ops-1"
+    expect(fields.locator("[name=host]")).to_have_value("ops-1")
+    expect(fields.locator("[name=ids]")).to_have_value("")
     page.keyboard.press("Escape")
     page.click("button:has-text('Scale')")
-    assert page.locator("#dialog-scale [name=processes]").input_value() == "1"
+    expect(page.locator("#dialog-scale [name=processes]")).to_have_value("1")
     expect(page.locator("#dialog-scale")).to_contain_text("1 wanted now; the hosts have room for 8.")
     assert page.locator("#dialog-scale [name=mode]").input_value() == "off"
 

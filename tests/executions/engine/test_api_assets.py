@@ -117,9 +117,9 @@ def test_a_credential_is_not_sent_to_where_its_machine_was(workers: Workers, sho
 
     ended(execution_id)
     old = target_of(execution_id, "old")
-    assert (old.status, old.error_code, old.attempt) == ("failed", "targets_changed", 1)
+    assert (old.status, old.error_code, old.attempt) == ("failed", "target_moved", 1)
     assert "hostname was 127.0.0.1, is shop.example.org. Its credential was not used." in old.error
-    assert target_of(execution_id, "open").error_code != "targets_changed"
+    assert target_of(execution_id, "open").error_code != "target_moved"
     assert shop.seen == [("/health", None)]
     assert not AuditRecord.objects.filter(action="secret.use").exists()
     assert_nothing_left_behind()
