@@ -52,7 +52,10 @@ serve: $(RUNTIME)
 	@$(FOREGROUND) $(abspath $(PYTHON)) manage.py serve
 
 test: lint
-	$(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@code=0; $(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder || code=$$?; \
+	[ $$code -eq 1 ] || exit $$code; \
+	echo "Once more, each by itself, what failed beside the others: what fails again has failed."; \
+	$(PYTHON) -m pytest --last-failed --last-failed-no-failures none
 
 lint: $(DEVELOPMENT)
 	$(VENV)/bin/ruff check .
