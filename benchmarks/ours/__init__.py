@@ -6,7 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks.measurement import Measurement
-from benchmarks.ours import events, fan_out, growth, idempotency, latency, masking, queue, renewal, submit, whole
+from benchmarks.ours import (
+    cancel,
+    events,
+    fan_out,
+    growth,
+    idempotency,
+    latency,
+    masking,
+    queue,
+    renewal,
+    submit,
+    whole,
+)
 from benchmarks.run import Run
 
 
@@ -28,5 +40,6 @@ MEASUREMENTS: dict[str, Ours] = {
     "masking": Ours(masking.measure),
     "renewal": Ours(renewal.measure),
     "fan-out": Ours(fan_out.measure, peers=("ansible",)),
+    "cancel": Ours(cancel.measure),
     "growth": Ours(growth.measure),
 }

@@ -35,20 +35,7 @@ def measure(run: Run) -> list[Measurement]:
         installation(run) as place,
         place.worker(WORKER_PROCESSES="1", FIELD_ENCRYPTION_KEYS=KEYS, APPROVAL_TARGETS=APPROVAL_TARGETS) as worker,
     ):
-        sshd = run.sshd
-        wait_until(
-            lambda: place.query("SELECT count(*) FROM queueing_worker WHERE last_beat_at IS NOT NULL")[0],
-            timeout_seconds=60.0,
-            what="the worker is there",
-            child=worker,
-        )
-        place.result(
-            "submit_fan_out",
-            *("--targets", str(targets), "--concurrent", str(CONCURRENT), "--port", str(sshd.port)),
-            *("--user", sshd.username, "--key", str(sshd.folder / "client_key"), "--host-key", sshd.host_key),
-            FIELD_ENCRYPTION_KEYS=KEYS,
-            APPROVAL_TARGETS=APPROVAL_TARGETS,
-        )
+        submit_to_many(run, place, worker, targets, CONCURRENT, "uname", "-a")
         most = _largest_process_while_it_runs(place, worker)
         status, seconds = place.query(SECONDS)
         well = place.query(WELL)[0]
@@ -73,6 +60,25 @@ def measure(run: Run) -> list[Measurement]:
             details=details,
         ),
     ]
+
+
+def submit_to_many(run: Run, place: Installation, worker: Child, targets: int, concurrent: int, *command: str) -> None:
+    """Once the worker is there, submit one step with `command` on that many new machines, so many at once."""
+    sshd = run.sshd
+    wait_until(
+        lambda: place.query("SELECT count(*) FROM queueing_worker WHERE last_beat_at IS NOT NULL")[0],
+        timeout_seconds=60.0,
+        what="the worker is there",
+        child=worker,
+    )
+    place.result(
+        "submit_fan_out",
+        *("--targets", str(targets), "--concurrent", str(concurrent), "--port", str(sshd.port)),
+        *("--user", sshd.username, "--key", str(sshd.folder / "client_key"), "--host-key", sshd.host_key),
+        *("--", *command),
+        FIELD_ENCRYPTION_KEYS=KEYS,
+        APPROVAL_TARGETS=APPROVAL_TARGETS,
+    )
 
 
 def _largest_process_while_it_runs(place: Installation, worker: Child) -> int:

@@ -9,7 +9,6 @@ import django
 
 from benchmarks.peers.report import report
 
-COMMAND = ["uname", "-a"]
 SECRET = "ssh/bench"
 
 
@@ -21,6 +20,7 @@ def main() -> None:
     parser.add_argument("--user", required=True)
     parser.add_argument("--key", type=Path, required=True)
     parser.add_argument("--host-key", required=True)
+    parser.add_argument("command", nargs="+", help="what runs on each of them")
     args = parser.parse_args()
     django.setup()
     from executions.models import Asset
@@ -50,11 +50,11 @@ def main() -> None:
     step = {
         "id": "command",
         "tool": "command",
-        "inputs": {"argv": COMMAND},
+        "inputs": {"argv": args.command},
         "targets": ["tag:bench"],
         "idempotent": True,
         "fan_out": {"max_concurrent": args.concurrent},
-        "timeout_seconds": 120,
+        "timeout_seconds": 600,
     }
     accepted = submit(Submission({"title": "fan-out", "steps": [step]}), by=by)
     report(execution=accepted.execution_id, status=accepted.status)

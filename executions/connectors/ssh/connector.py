@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 HELLO_SECONDS = 30.0  # for the login shell, or sudo, once signed in
 STOP_PATIENCE_SECONDS = 10.0  # for the guard's word, after the grace
+SEARCH_SECONDS = 50.0  # more, for a guard that said it has signalled: it looks through a busy machine for what is left
 LOOK_SECONDS = 15.0  # for finding out what became of a command whose connection was lost
 
 
@@ -282,9 +283,12 @@ class SshConnector:
         try:
             if stop.reason != "lease_lost":  # without its lease a worker may let nothing go on, not even to tidy up
                 command.stop(grace)
-                done, _ = await asyncio.wait(
-                    {delivery, losing}, timeout=grace + STOP_PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED
-                )
+                for seconds in (grace + STOP_PATIENCE_SECONDS, SEARCH_SECONDS):
+                    done, _ = await asyncio.wait(
+                        {delivery, losing}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    if done or not command.is_stopping:
+                        break
                 if losing not in done:
                     return
             command.stop(0)

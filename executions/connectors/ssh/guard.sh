@@ -6,7 +6,7 @@
 #             U  reading of this machine's clock at which the right is over, or empty       S  how long it can last at most
 #             bring_environment, and the command as the arguments. Times are hundredths of a second.
 # Lines in:   data BYTES (the bytes follow) | until U S | stop GRACE
-# Lines out:  N failed WHAT | N fed | N stopped|lost|expired gone|PIDS | N exit CODE, the last; N on stderr, its last.
+# Lines out:  N failed WHAT | N fed | N stopping | N stopped|lost|expired gone|PIDS | N exit CODE, the last; N on stderr, its last.
 set -f
 exec 3<&0 5>&1 </dev/null
 trap '' PIPE HUP
@@ -23,6 +23,23 @@ nap() { sleep "0.$pause" || sleep 1; } 2>/dev/null
 
 longer() { case $pause in 02) pause=05 ;; 05) pause=1 ;; 1) pause=2 ;; *) pause=4 ;; esac; }
 
+busy() {
+    # How many processes run, and the number of the one that was born last.
+    read -r rest rest rest running newest </proc/loadavg || running=0 newest=0
+    running=${running%/*}
+} 2>/dev/null
+
+search() {
+    # What of these files of processes tells of ours.
+    for found in $(nice grep -ls -e "OPSCONDUCTOR_RUN=$R" -e "^[0-9]* (.*) [^ZX] [0-9]* [0-9]* $C " \
+        -e "^$C (.*) [^ZX] $$ " "$@"); do
+        found=${found#/proc/}
+        found=${found%/*}
+        case " $left " in *" $found "*) ;; *) left="$left $found" ;; esac
+    done
+    left=${left# }
+} 2>/dev/null
+
 scan() {
     # What is left of it: what carries its mark, or is in its session, or is the child of ours that will become it.
     left=
@@ -30,28 +47,50 @@ scan() {
         if kill -0 "-$C" || kill -0 "$C"; then left="-$C $C"; fi
         return
     fi 2>/dev/null
+    busy
+    before=$newest
     set +f
-    for found in $(grep -ls -e "OPSCONDUCTOR_RUN=$R" -e "^[0-9]* (.*) [^ZX] [0-9]* [0-9]* $C " \
-        -e "^$C (.*) [^ZX] $$ " \
-        /proc/[0-9]*/environ /proc/[0-9]*/stat 2>/dev/null); do
-        found=${found#/proc/}
-        found=${found%/*}
-        case " $left " in *" $found "*) ;; *) left="$left $found" ;; esac
-    done
+    search /proc/[0-9]*/environ /proc/[0-9]*/stat
+    # One that was born while we looked, of one that has gone since, was in no list: look at those too. Numbers go round.
+    [ -n "$left" ] || {
+        busy
+        young=
+        for found in /proc/[0-9]*; do
+            number=${found#/proc/}
+            if [ "$number" -gt "$before" ]; then
+                [ "$number" -le "$newest" ] || [ "$newest" -lt "$before" ] || continue
+            else
+                [ "$number" -le "$newest" ] && [ "$newest" -lt "$before" ] || continue
+            fi
+            young="$young $found/environ $found/stat"
+        done
+        [ -z "$young" ] || { set -f; search $young; }
+    }
     set -f
-    left=${left# }
 }
+
+give_way() {
+    # When many are ended on one machine, those that still have to be told come before the look for what these have left.
+    echo 19 >/proc/self/autogroup
+    for rest in 1 1 1; do
+        busy
+        [ "$running" -gt 32 ] || return 0
+        sleep 1
+    done
+} 2>/dev/null
 
 end_it() {
     # $1: for so long it may tidy up. $2: why.
     trap '' TERM
     clock
-    over=$((now + $1)) pause=02 asked=''
+    over=$((now + $1)) pause=02 asked='' left=unseen
     if [ "$1" -gt 0 ]; then
         kill -TERM "-$C"
         kill -CONT "-$C"
+        say stopping
         while [ "$now" -lt "$over" ]; do
             if ! kill -0 "-$C"; then
+                [ -n "$asked" ] || give_way
                 scan
                 [ -n "$left" ] || break
                 [ -n "$asked" ] || kill -TERM $left
@@ -62,15 +101,18 @@ end_it() {
             clock
         done
     fi 2>/dev/null
-    kill -KILL "-$C" 2>/dev/null
-    clock
-    over=$((now + 300)) pause=02
-    while scan; [ -n "$left" ] && [ "$now" -lt "$over" ]; do
-        kill -KILL $left 2>/dev/null
-        nap
-        longer
+    if [ -n "$left" ]; then
+        kill -KILL "-$C" 2>/dev/null
+        say stopping
         clock
-    done
+        over=$((now + 300)) pause=02
+        while scan; [ -n "$left" ] && [ "$now" -lt "$over" ]; do
+            kill -KILL $left 2>/dev/null
+            nap
+            longer
+            clock
+        done
+    fi
     say "$2" "${left:-gone}"
 }
 
@@ -229,7 +271,9 @@ exec 3<&-
     kill -KILL "-$C"
     kill -TERM "$K"
     # The timer may have been born in this moment, and not have heard its signal: say it again until all are gone.
-    { pause=1; while nap; do kill -TERM "$K" || exit 0; done } </dev/null >/dev/null 5>&- &
+    # Less and less often: what takes long is the look for what a stop has left, and the machine is busy then.
+    { sleep 0.1; rest=1; while kill -TERM "$K"; do sleep "$rest"; rest=$((rest < 4 ? rest + 1 : 4)); done } \
+        </dev/null >/dev/null 5>&- &
     H=$!
     wait "$K"
     kill "$H"

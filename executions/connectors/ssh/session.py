@@ -37,6 +37,7 @@ class FarCommand(asyncssh.SSHClientSession[bytes]):
         self.failed = ""
         self.answer: str | None = None  # what was asked for was found to be
         self.exit_code: int | None = None
+        self.is_stopping = False  # the guard has heard the wish and signalled; it looks for what is left
         self.endings: dict[str, str] = {}  # stopped, lost, expired -> "gone", or what is left
         self.changed = asyncio.Event()
         self.is_closed = False
@@ -181,6 +182,8 @@ class FarCommand(asyncssh.SSHClientSession[bytes]):
             return
         if word == "failed":
             self.failed = rest
+        elif word == "stopping":
+            self.is_stopping = True
         elif word in ("stopped", "lost", "expired"):
             self.endings[word] = rest
         elif word == "exit":

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,7 @@ from executions.connectors import ErrorCode, Invocation, Outcome, Stop, Stream
 from executions.connectors.ssh import SshConnector
 from executions.connectors.warden import Warden
 from tests.executions.connectors.recording import RecordingSink, is_alive, wait_until
-from tests.sshd import Sshd
+from tests.sshd import SEARCH_PATH, Sshd
 
 STUBBORN = "trap '' TERM HUP INT; echo $$; echo ready; while :; do sleep .1; done"
 
@@ -110,6 +111,55 @@ async def test_leftovers_of_the_group_end_with_it_and_a_daemon_stays(connector: 
         assert is_alive(daemon), "a service that became a daemon was ended"
     finally:
         os.kill(daemon, signal.SIGKILL)
+
+
+@contextmanager
+def whose_look_begins_with(script: str, folder: Path) -> Iterator[Sshd]:
+    """A machine that does `script` each time before the guard's look for what a stop has left."""
+    programs = folder / "programs"
+    programs.mkdir()
+    look = programs / "grep"
+    look.write_text(f'#!/bin/sh\n{script}\nPATH={SEARCH_PATH} exec grep "$@"\n')
+    look.chmod(0o755)
+    server = Sshd(folder / "sshd", path=f"{programs}:{SEARCH_PATH}")
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+async def test_a_guard_that_has_signalled_is_waited_for_while_it_looks(
+    connector: SshConnector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("executions.connectors.ssh.connector.STOP_PATIENCE_SECONDS", 0.3)
+    with whose_look_begins_with("sleep 1.5", tmp_path) as machine:
+        stop = Stop(grace_seconds=0.3)
+        running, sink = await start(connector, machine, "echo $$; echo ready; exec sleep 60", stop)
+        stop.request("user")
+        outcome = await running
+
+    assert (outcome.error_code, outcome.stop_confirmed) == (ErrorCode.STOPPED, True), outcome.error
+    assert none_lives(sink)
+
+
+async def test_what_is_born_while_the_guard_looks_is_found(connector: SshConnector, tmp_path: Path) -> None:
+    # The list of processes is made; then the only one in it that is ours makes another, and goes.
+    parent = tmp_path / "parent"
+    hand_over = f'read -r p <{parent}; while kill -USR1 "$p"; do sleep .05; done 2>/dev/null'
+    with whose_look_begins_with(hand_over, tmp_path) as machine:
+        stop = Stop(grace_seconds=5)
+        script = (
+            f"setsid sh -c 'echo $$ >{parent};"
+            ' trap "setsid sleep 60 >/dev/null & echo \\$!; exit" USR1;'
+            " echo ready; while :; do sleep .05; done' & wait"
+        )
+        running, sink = await start(connector, machine, script, stop)
+        stop.request("user")
+        outcome = await running
+
+    assert (outcome.error_code, outcome.stop_confirmed) == (ErrorCode.STOPPED, True), outcome.error
+    assert pids(sink), "the other one was not made"
+    assert none_lives(sink)
 
 
 @pytest.mark.parametrize("turns", range(0, 60, 6))
