@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import orjson
 from django.http import HttpResponse
@@ -12,7 +13,22 @@ _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS
 
 def to_json(data: object) -> bytes:
     """Return `data` as JSON. Raises TypeError for what JSON has no form for."""
-    return orjson.dumps(data, option=_OPTIONS)
+    try:
+        return orjson.dumps(data, option=_OPTIONS)
+    except TypeError:
+        # A number like 1e300 that was once stored comes back from the database as a whole number of 300 digits.
+        return orjson.dumps(_with_numbers_that_fit(data), option=_OPTIONS)
+
+
+def _with_numbers_that_fit(value: Any) -> Any:
+    """Return the value with every whole number beyond 64 bits as one with an exponent, which it is read as anyhow."""
+    if isinstance(value, Mapping):
+        return {name: _with_numbers_that_fit(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_numbers_that_fit(item) for item in value]
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return float(value) if abs(value) < 10**308 else str(value)
+    return value
 
 
 def answer(data: object, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpResponse:

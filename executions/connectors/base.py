@@ -363,7 +363,7 @@ class GroupConnector(Protocol):
 
 
 class CanProbe(Protocol):
-    """What a connector has that can tell whether a target answers, without running anything on it."""
+    """What a connector has that can tell whether a target answers, without doing anything to it."""
 
     async def probe(self, target: Target, *, timeout_seconds: float) -> Outcome:
         """Connect and sign in, no more. exit_code 0 and `data` with what was learned, or an error_code."""

@@ -10,6 +10,7 @@ from django.conf import settings
 
 from executions.connectors.base import ErrorCode, Outcome, Stream
 from executions.connectors.output import OutputCollector
+from executions.engine.exit_codes import with_fitting_code
 from executions.engine.json_evidence import unmet
 from executions.engine.masks import OutputMask, masked_facts, masked_sentence
 from executions.engine.state import StepState, TargetState
@@ -85,6 +86,7 @@ class Transcript:
 
     def judged(self, outcome: Outcome, *, stop_reason: str | None, limit: float) -> Attempted:
         """Return what the attempt came to. Only when it is closed is all of its output there to be judged by."""
+        outcome = with_fitting_code(outcome)
         step, target, collector = self._step, self._target, self.sink
         stdout = collector.stdout_text() if self._wants_stdout else ""
         verdict = judge(

@@ -202,13 +202,12 @@ def _is_unicode(text: str) -> bool:
 
 
 def _number(value: int | float) -> int | float:
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise _Unfit(Code.INVALID_INPUT, "NaN and infinity are not numbers of a plan.", "Write a number, or null.")
-        return float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _Unfit(Code.INVALID_INPUT, "NaN and infinity are not numbers of a plan.", "Write a number, or null.")
+    # Of numbers with a fraction, too: the database gives 1e300 back as a whole number.
     if not -_LARGEST_INTEGER <= value < _LARGEST_INTEGER:
         raise _Unfit(Code.INVALID_INPUT, "The number does not fit 64 bits.", "Write it as text in quotes.")
-    return int(value)
+    return float(value) if isinstance(value, float) else int(value)
 
 
 def _key(key: object) -> str:

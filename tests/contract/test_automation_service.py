@@ -22,6 +22,7 @@ from executions.connectors.automation.orders import NotOrdered, order_of
 from executions.connectors.base import Credential, ErrorCode, Invocation, Outcome, Script, Stop, Stream, Target, Upload
 from executions.connectors.registry import Surroundings
 from executions.connectors.warden import Warden
+from executions.engine.exit_codes import with_fitting_code
 from executions.engine.verdict import judge
 from opsconductor.service_settings import ServiceSettings
 from tests.contract.conftest import settings_of
@@ -156,6 +157,74 @@ async def test_a_negative_code_of_windows_is_no_signal(
     outcome, _ = await run(connector, target=WINDOWS)
     assert (outcome.exit_code, outcome.error_code) == (exit_code, None)
     assert status(outcome) == "failed"
+
+
+async def test_a_probe_has_nothing_done_and_says_whether_the_machine_was_reached(
+    connector: AutomationConnector, automation_server: FakeAutomationService
+) -> None:
+    automation_server.results = [
+        {}, {},
+        {"status": "failed", "exit_code": None, "error_message": "[Errno 111] Connection refused"},
+        {"status": "failed", "exit_code": 126},
+        {"stdout": "SSH execution not yet implemented"},
+    ]  # fmt: skip
+    assert (await connector.probe(SSH, timeout_seconds=10)).exit_code == 0
+    assert (await connector.probe(WINDOWS, timeout_seconds=10)).exit_code == 0
+    refused = await connector.probe(SSH, timeout_seconds=10)
+    assert (refused.exit_code, refused.error_code) == (None, ErrorCode.UNREACHABLE)
+    assert "could not reach web-1" in str(refused.error)
+    assert "Connection refused" in str(refused.error)
+    odd = await connector.probe(SSH, timeout_seconds=10)
+    assert (odd.exit_code, odd.error_code) == (126, None)
+    assert (await connector.probe(SSH, timeout_seconds=10)).error_code == ErrorCode.NOT_SUPPORTED
+    assert [one.body["command"] for one in automation_server.seen] == ["true", "exit 0", "true", "true", "true"]
+    assert automation_server.seen[0].body["credentials"] == {"username": "ops", "password": "pa55word"}
+    assert {one.body["timeout"] for one in automation_server.seen} == {9}  # its own answer comes before ours is due
+
+
+async def test_a_probe_that_the_service_does_not_answer_says_nothing_of_the_machine(
+    connector: AutomationConnector, automation_server: FakeAutomationService, warden: Warden
+) -> None:
+    for answer in (Answer(instead=reset), Answer(503, b""), Answer(401, b""), Answer(body=b"<html>")):
+        automation_server.planned = [answer]
+        assert (await connector.probe(SSH, timeout_seconds=10)).error_code == ErrorCode.START_FAILED
+    automation_server.go_on = threading.Event()
+    outcome = await connector.probe(SSH, timeout_seconds=0.3)
+    automation_server.go_on.set()
+    assert outcome.error_code == ErrorCode.UNREACHABLE  # the service waits for the machine
+    assert "within 0.3 s" in str(outcome.error)
+    assert (await connector.probe(replace(SSH, port=2222), timeout_seconds=10)).error_code == ErrorCode.NOT_SUPPORTED
+    nowhere = ServiceSettings("automation", f"http://127.0.0.1:{free_port()}")
+    alone = make(Surroundings(warden, options={"automation": nowhere}))
+    assert (await alone.probe(SSH, timeout_seconds=0.5)).error_code == ErrorCode.START_FAILED
+
+
+@pytest.mark.parametrize(
+    ("target", "told", "stored"),
+    [
+        (WINDOWS, 3221225477, -1073741819),
+        (SSH, 3221225477, -1073741819),
+        (SSH, 2**31, -(2**31)),
+        (SSH, -(2**31), -(2**31)),
+        (SSH, 2**32, None),
+        (SSH, -(10**12), None),
+        (SSH, 10**30, None),
+        (SSH, 10**4000, None),
+    ],
+)
+async def test_an_exit_code_beyond_32_bits_is_stored_as_what_it_is_or_nobody_knows(
+    target: Target, told: int, stored: int | None,
+    connector: AutomationConnector, automation_server: FakeAutomationService,
+) -> None:  # fmt: skip
+    automation_server.results = [{"status": "failed", "exit_code": told}]
+    outcome, _ = await run(connector, target=target)
+    outcome = with_fitting_code(outcome)
+    assert outcome.exit_code == stored
+    assert status(outcome) == ("unknown" if stored is None else "failed")
+    if stored is None:
+        assert str(told)[:40] in str(outcome.error)
+        assert len(str(outcome.error)) < 200
+        assert str(told)[:40] in str(outcome.data["told_exit_code"])
 
 
 @pytest.mark.parametrize(

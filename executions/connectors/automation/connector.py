@@ -11,8 +11,14 @@ from executions.clients.automation import AutomationService, ExecuteAnswer
 from executions.clients.client import Patience
 from executions.clients.transport import Call
 from executions.clients.troubles import GivenUp, ServiceTrouble
-from executions.connectors.automation.orders import NotOrdered, Order, order_of
-from executions.connectors.automation.results import outcome_of, outcome_of_trouble
+from executions.connectors.automation.orders import NotOrdered, Order, nothing_on, order_of
+from executions.connectors.automation.results import (
+    found_by_probe,
+    outcome_of,
+    outcome_of_trouble,
+    probe_not_begun,
+    silent_probe,
+)
 from executions.connectors.base import ErrorCode, Invocation, Outcome, OutputSink, Stop, Stream, Target
 
 if TYPE_CHECKING:
@@ -24,6 +30,7 @@ MARGIN_SECONDS = 15.0
 PATIENCE_SECONDS = 25.0  # for a service that surely was not reached
 GIVING_UP_SECONDS = 5.0
 PART_BYTES = 32 * 1024
+LARGEST_OF_PROBE = 1024 * 1024  # bytes of its answer: a machine may greet everybody at length
 
 
 class AutomationConnector:
@@ -56,6 +63,28 @@ class AutomationConnector:
             return await self._run(order, invocation, target, sink, stop)
         finally:
             turns.release()
+
+    async def probe(self, target: Target, *, timeout_seconds: float) -> Outcome:
+        """Have a command run that does nothing: the service has no other way to say whether it reaches a machine."""
+        try:
+            order = order_of(nothing_on(target, timeout_seconds), target, 0)
+        except NotOrdered as refusal:
+            return Outcome(None, refusal.code, str(refusal))
+        call = Call()
+        patience = Patience(timeout_seconds, timeout_seconds, timeout_seconds)
+        turns = self._turns()
+        try:
+            async with asyncio.timeout(timeout_seconds), turns:
+                if not self._surroundings.may_act:
+                    return Outcome(None, ErrorCode.NOT_STARTED, "Not started: the worker's right to act had ended.")
+                ask = partial(self.service.execute, order.body, patience=patience, call=call, largest=LARGEST_OF_PROBE)
+                return found_by_probe(await asyncio.get_running_loop().run_in_executor(self._pool, ask), target)
+        except TimeoutError:
+            return silent_probe(target, timeout_seconds, was_sent=call.sent)
+        except ServiceTrouble as trouble:
+            return silent_probe(target, timeout_seconds) if call.sent and call.late else probe_not_begun(trouble)
+        finally:
+            call.abort()  # nobody waits for the answer any more
 
     async def close(self) -> None:
         """Nothing is kept between runs but the threads."""

@@ -8,7 +8,7 @@ import shlex
 from dataclasses import dataclass, field
 from typing import Any
 
-from executions.connectors.base import Credential, ErrorCode, Invocation, Target
+from executions.connectors.base import Credential, ErrorCode, Invocation, Script, Target
 from executions.tools.windows import as_expression
 
 DEFAULT_SECONDS = 300  # what the service takes when it is told nothing
@@ -50,6 +50,14 @@ def order_of(invocation: Invocation, target: Target, fence: int) -> Order:
         if (credentials := _credentials(target)) is not None:
             body["credentials"] = credentials
     return Order(body, seconds)
+
+
+def nothing_on(target: Target, seconds: float) -> Invocation:
+    """Return what does nothing there, to be ended by the service a little before `seconds` are over."""
+    limit = max(1.0, math.floor(seconds) - 1.0)
+    if target.connection == "powershell":
+        return Invocation(script=Script("exit 0"), timeout_seconds=limit)
+    return Invocation(argv=("true",), timeout_seconds=limit)
 
 
 def _check(invocation: Invocation, target: Target) -> None:

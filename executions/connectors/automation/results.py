@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 
 from executions.clients.automation import ExecuteAnswer
 from executions.clients.troubles import AnswerLost, BadAnswer, Declined, NotReached, ServiceTrouble
 from executions.clients.words import ending_of, is_placeholder
-from executions.connectors.base import ErrorCode, Outcome
+from executions.connectors.base import ErrorCode, Outcome, Target
 
 LONGEST_SAID = 500
+LARGEST_SIGNAL = 64  # what is further below zero is a code of Windows
 
 _OF_STATUS = {
     400: ErrorCode.INVALID_INVOCATION,
@@ -44,7 +46,7 @@ def outcome_of(answer: ExecuteAnswer, connection: str) -> Outcome:
             ErrorCode.INVALID_ANSWER,
             f"The automation service says exit code 0 and status {answer.status[:60]!r}, which contradict each other.",
         )
-    if code < 0 and connection != "powershell":
+    if -LARGEST_SIGNAL <= code < 0 and connection != "powershell":
         name = signal.Signals(-code).name if -code in set(signal.Signals) else "no name"
         sentence = f"The command was ended by signal {-code} ({name})."
         return Outcome(128 - code, ErrorCode.KILLED_BY_SIGNAL, sentence, None, _facts(answer))
@@ -89,3 +91,35 @@ def outcome_of_trouble(trouble: ServiceTrouble) -> Outcome:
     lost = isinstance(trouble, AnswerLost) or not isinstance(trouble, BadAnswer)
     code = ErrorCode.NO_ANSWER if lost else ErrorCode.INVALID_ANSWER
     return Outcome(None, code, f"{trouble.message} Whether the command ran, and runs, is not known.")
+
+
+def found_by_probe(answer: ExecuteAnswer, target: Target) -> Outcome:
+    """Return what an answer to a command that does nothing says of the machine.
+
+    One that does nothing restarts no machine: without an exit code, the service did not get there.
+    """
+    outcome = outcome_of(answer, target.connection)
+    if outcome.error_code == ErrorCode.NO_ANSWER:
+        said = (answer.error_message or answer.stderr).strip()[:LONGEST_SAID] or "it does not say why."
+        return replace(
+            outcome,
+            error_code=ErrorCode.UNREACHABLE,
+            error=f"The automation service could not reach {target.name}, or sign in there: {said}",
+        )
+    return outcome
+
+
+def silent_probe(target: Target, seconds: float, *, was_sent: bool = True) -> Outcome:
+    """Return what it means that the automation service has not said in time whether it reaches a machine."""
+    if not was_sent:
+        return Outcome(None, ErrorCode.START_FAILED, f"The automation service took no request within {seconds:g} s.")
+    return Outcome(
+        None, ErrorCode.UNREACHABLE, f"The automation service did not reach {target.name} within {seconds:g} s."
+    )
+
+
+def probe_not_begun(trouble: ServiceTrouble) -> Outcome:
+    """Return what trouble with the service says of the machine: nothing."""
+    return Outcome(
+        None, ErrorCode.START_FAILED, f"{trouble.message} Nobody knows from that how the machine is: check it again."
+    )

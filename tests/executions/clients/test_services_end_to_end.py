@@ -124,6 +124,25 @@ def test_a_plan_runs_on_machines_of_one_service_through_the_other(
     assert target_of(fails, "s").exit_code == 4
     assert "disk full" in printed(fails, "s", "stderr")
 
+    # an exit code of Windows without its sign, and a number that is none: both are told, and nothing is stuck
+    automation_server.results = [{"status": "failed", "exit_code": 3221225477, "duration_seconds": 1e300}]
+    crashed = let_run(post(client, step("s", "web-2", "crash")))
+    assert ended(crashed).status == "failed"
+    assert target_of(crashed, "s").exit_code == -1073741819
+    assert client.get(f"/api/v1/executions/{crashed}/").json()["steps"][0]["targets"][0]["data"]["duration_seconds"] > 1
+    automation_server.results = [{"status": "failed", "exit_code": 10**30}]
+    odd = let_run(post(client, step("s", "web-2", "odd")))
+    assert ended(odd).status == "needs_attention"
+    assert (target_of(odd, "s").status, target_of(odd, "s").error_code) == ("unknown", "invalid_answer")
+    assert target_of(odd, "s").data["told_exit_code"] == str(10**30)
+
+    # and whether a machine is reached is the service's to say
+    automation_server.results = [{"status": "failed", "exit_code": None, "error_message": "timed out"}]
+    check = post(client, {"id": "c", "tool": "asset-check", "targets": ["web-2"]})
+    assert ended(check).status == "failed"
+    assert (target_of(check, "c").error_code, automation_server.seen[-1].body["command"]) == ("unreachable", "true")
+    assert ended(post(client, {"id": "c", "tool": "asset-check", "targets": ["web-2"]})).status == "succeeded"
+
     # 3: a lost answer to a command that may not be repeated
     automation_server.planned = [Answer(instead=reset)]
     lost = let_run(post(client, step("s", "web-3", "deploy", retry={"max_attempts": 3})))
@@ -170,7 +189,7 @@ def test_a_plan_runs_on_machines_of_one_service_through_the_other(
 
     assert PASSWORD not in everything_written()
     assert "our-0wn-pw" not in everything_written()
-    for execution_id in (lost, stopped):
+    for execution_id in (odd, lost, stopped):
         client.post(
             f"/api/v1/executions/{execution_id}/resolve/",
             json.dumps({"step": "s", "as": "failed", "reason": "looked"}), content_type="application/json",

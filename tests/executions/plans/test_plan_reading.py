@@ -53,7 +53,9 @@ def test_numbers_that_are_none_are_refused(document: str) -> None:
     assert [problem.code for problem in refused(document)] == ["invalid_input"]
 
 
-@pytest.mark.parametrize("document", [f'{{"a": {"9" * 5000}}}', f"a: {2**63}", {"a": -(2**63) - 1}])
+@pytest.mark.parametrize(
+    "document", [f'{{"a": {"9" * 5000}}}', f"a: {2**63}", {"a": -(2**63) - 1}, {"a": 1e300}, '{"a": -1e19}']
+)
 def test_numbers_beyond_64_bits_are_refused(document: object) -> None:
     assert [problem.code for problem in refused(document)] == ["invalid_input"]
 
