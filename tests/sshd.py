@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,18 @@ class Sshd:
             if _command_line(pid).startswith("sshd"):
                 _kill(pid)
 
+    @contextmanager
+    def frozen_connections(self) -> Iterator[None]:
+        """While this lasts nothing comes through, as when the network is cut: the commands over there go on."""
+        frozen = [pid for pid in _descendants(self.pid) if _command_line(pid).startswith("sshd")]
+        try:
+            for pid in frozen:
+                _kill(pid, signal.SIGSTOP)
+            yield
+        finally:
+            for pid in frozen:
+                _kill(pid, signal.SIGCONT)
+
     def close(self) -> None:
         if self._process is not None:
             self.drop_connections()
@@ -210,8 +223,8 @@ def _command_line(pid: int) -> str:
         return ""
 
 
-def _kill(pid: int) -> None:
+def _kill(pid: int, number: int = signal.SIGKILL) -> None:
     try:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
     except ProcessLookupError:
         return

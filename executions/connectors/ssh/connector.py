@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import time
 from collections.abc import Coroutine
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -15,6 +17,8 @@ import asyncssh
 from executions.connectors.base import Credential, ErrorCode, Invocation, Outcome, OutputSink, Stop, Target, Upload
 from executions.connectors.ssh.far_side import Script, exec_line, problem_of
 from executions.connectors.ssh.outcomes import (
+    NO_RIGHT,
+    OUTLASTED,
     because,
     not_begun,
     of_a_refused_channel,
@@ -123,7 +127,9 @@ class SshConnector:
             self._pool.give_back(shared)
         if outcome is None:  # the connection was lost in the middle
             self._pool.discard(shared)
-            return await self._look_after(way, script, invocation.run_as, command, stop)
+            outcome = await self._look_after(way, script, invocation.run_as, command, stop)
+        if outcome.stop_confirmed is False and not command.endings:
+            return await self._outlast(command, outcome, stop)
         return outcome
 
     async def _put(self, way: Way, upload: Upload, sink: OutputSink, stop: Stop) -> Outcome:
@@ -163,8 +169,7 @@ class SshConnector:
         if stop.requested:
             raise _Early(not_begun(stop))
         if not self._rights.may_begin:
-            sentence = "Not started: the worker's right to run commands had ended before. Another worker may take it."
-            raise _Early(Outcome(None, ErrorCode.NOT_STARTED, sentence))
+            raise _Early(Outcome(None, ErrorCode.NOT_STARTED, NO_RIGHT))
 
     async def _until_stopped(self, work: Coroutine[Any, Any, Any], stop: Stop, way: Way) -> Any:
         """Do what comes before the command, for as long as nobody wants it to end. Raises NoWay, _Early."""
@@ -295,6 +300,20 @@ class SshConnector:
             await asyncio.wait({delivery}, timeout=STOP_PATIENCE_SECONDS)
         finally:
             losing.cancel()
+
+    async def _outlast(self, command: FarCommand, outcome: Outcome, stop: Stop) -> Outcome:
+        """Nobody said that it ended: keep the outcome back until its guard, by what that was told last, has ended it.
+
+        With the outcome the lock is free, and somebody else acts on that machine; a retry does, too. Who has lost the
+        lease does not wait: the guard's time is over before the lease is, and nobody has the lock before that."""
+        if command.right_ends_at is None:
+            return outcome
+        losing = asyncio.ensure_future(stop.wait_for_lease_lost())
+        try:
+            lost, _ = await asyncio.wait({losing}, timeout=max(0.0, command.right_ends_at - time.monotonic()))
+        finally:
+            losing.cancel()
+        return outcome if lost else replace(outcome, error=f"{outcome.error} {OUTLASTED}")
 
     # -- after a lost connection --------------------------------------------------------------------------------------
 

@@ -244,6 +244,11 @@ start() {
     exec "$@" 5>&-
 }
 
+if [ -n "$U" ]; then
+    # This script may have been long on its way: by now somebody else may act here.
+    clock
+    [ "$now" -lt "$U" ] || { say failed late; echo "$N" >&2; say exit 127; exit 0; }
+fi
 group=$(command -v setsid 2>/dev/null)
 [ -n "$group" ] || set -m 2>/dev/null
 # A subshell and `exec` each: redirections of a function leave copies of what they hide, and a pipe would have no end.

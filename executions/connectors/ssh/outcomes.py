@@ -8,7 +8,11 @@ from executions.connectors.base import ErrorCode, Invocation, Outcome, Stop
 from executions.connectors.ssh.session import FarCommand
 from executions.connectors.ssh.way import NoWay, Way, no_way
 
+NO_RIGHT = "Not started: the worker's right to run commands had ended before. Another worker may take it."
+OUTLASTED = "Should it have gone on, its guard there was to end it by now."
+
 _FAILED = {
+    "late": (ErrorCode.NOT_STARTED, NO_RIGHT),
     "not_found": (ErrorCode.COMMAND_NOT_FOUND, "There is no command {command!r} there."),
     "not_executable": (ErrorCode.PERMISSION_DENIED, "{command!r} may not be executed there."),
     "directory": (ErrorCode.WORKING_DIRECTORY, "The working directory {directory!r} cannot be entered there."),

@@ -29,7 +29,7 @@ class Rights:
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
-        self._told: dict[FarCommand, float] = {}
+        self._told: set[FarCommand] = set()
         self._teller: asyncio.Task[None] | None = None
 
     @property
@@ -42,7 +42,8 @@ class Rights:
         ends_at = self._surroundings.right_ends_at
         if ends_at is None or command.clock is None:
             return None
-        self._told[command] = ends_at
+        self._told.add(command)
+        command.right_ends_at = ends_at
         return _right(command, ends_at)
 
     @contextlib.contextmanager
@@ -53,7 +54,7 @@ class Rights:
         try:
             yield
         finally:
-            self._told.pop(command, None)
+            self._told.discard(command)
 
     def close(self) -> None:
         if self._teller is not None:
@@ -69,9 +70,12 @@ class Rights:
             if ends_at is None:
                 continue
             worth = max(0.05, _SHARE * (ends_at - now))
-            for command, told in list(self._told.items()):
-                if ends_at - told >= worth:
-                    self._told[command] = ends_at
+            for command in list(self._told):
+                told = command.right_ends_at or 0.0
+                # What is being stopped needs no more than its grace. Should nobody say that it ended, this is how long
+                # its machine is not somebody else's.
+                if ends_at - told >= worth and told - MARGIN_SECONDS < command.grace_ends_at:
+                    command.right_ends_at = ends_at
                     command.renew(_right(command, ends_at))
         self._teller = None
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import deque
 from typing import Any
 
@@ -33,6 +35,8 @@ class FarCommand(asyncssh.SSHClientSession[bytes]):
         self.chatter = b""  # what was said on stderr before the hello: by the login shell, by sudo
         self.clock: int | None = None  # the other machine's, at the hello
         self.greeted_at = 0.0
+        self.right_ends_at: float | None = None  # on our clock: what its guard was told last
+        self.grace_ends_at = math.inf  # on our clock: once it was asked to stop, until when it may tidy up
         self.prompts = 0
         self.failed = ""
         self.answer: str | None = None  # what was asked for was found to be
@@ -100,6 +104,7 @@ class FarCommand(asyncssh.SSHClientSession[bytes]):
         self.send(script)
 
     def stop(self, grace_seconds: float) -> None:
+        self.grace_ends_at = time.monotonic() + grace_seconds
         self.send(b"stop %d\n" % round(grace_seconds * 100))
 
     def renew(self, right: Right) -> None:

@@ -17,6 +17,8 @@ import pytest
 
 from executions.connectors import ErrorCode, Invocation, Outcome, Stop, Stream
 from executions.connectors.ssh import SshConnector
+from executions.connectors.ssh import connector as ssh_connector
+from executions.connectors.ssh.far_side import Right, Script, exec_line
 from executions.connectors.warden import Warden
 from tests.executions.connectors.recording import RecordingSink, is_alive, wait_until
 from tests.sshd import SEARCH_PATH, Sshd
@@ -234,6 +236,45 @@ async def test_the_far_side_ends_it_when_the_right_was_not_extended(
     assert ended_at < until, "it lived longer than the right"
     assert (outcome.error_code, outcome.stop_confirmed) == (ErrorCode.STOPPED, True)
     assert none_lives(sink)
+
+
+async def test_a_stop_that_nobody_confirmed_is_told_when_the_command_may_not_run_any_more(
+    connector: SshConnector, sshd: Sshd, warden: Warden, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the outcome the lock is free. What the worker may do meanwhile is not told to what is being stopped."""
+    monkeypatch.setattr(ssh_connector, "STOP_PATIENCE_SECONDS", 0.5)
+    warden.extend(time.monotonic() + 2)
+    stop = Stop(grace_seconds=0)
+    running, sink = await start(connector, sshd, 'setsid sh -c "$CHILD" & wait', stop)
+    with sshd.frozen_connections():
+        stop.request("user")
+        warden.extend(time.monotonic() + 600)
+        async with asyncio.timeout(60):
+            outcome = await running
+
+        assert (outcome.error_code, outcome.stop_confirmed) == (ErrorCode.STOPPED, False)
+        assert "its guard there was to end it" in (outcome.error or "")
+        assert pids(sink)
+        assert none_lives(sink)
+
+
+def test_a_command_that_came_too_late_is_not_begun(tmp_path: Path) -> None:
+    """Its script was on the way while the right went by: somebody else acts on that machine by now."""
+    uptime, trace = float(Path("/proc/uptime").read_text().split()[0]), tmp_path / "trace"
+    said = []
+    for seconds in (-1, 60):
+        right = Right(int((uptime + seconds) * 100), 6000)
+        script = Script("nonce", "marker", 1).of(Invocation(argv=("/bin/sh", "-c", f"echo ran >> {trace}")), right)
+        # The other end stays open until it is over: a script without a way back would be ended for that.
+        with subprocess.Popen(["sh", "-c", exec_line("")], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reader:
+            assert reader.stdin is not None
+            assert reader.stdout is not None
+            reader.stdin.write(script)
+            reader.stdin.flush()
+            lines = [line.decode().strip() for line in iter(reader.stdout.readline, b"") if b"hello" not in line]
+        said.append((lines, trace.exists()))
+
+    assert said == [(["nonce failed late", "nonce exit 127"], False), (["nonce exit 0"], True)]
 
 
 async def test_nothing_begins_once_the_right_is_over(connector: SshConnector, sshd: Sshd, warden: Warden) -> None:
