@@ -10,6 +10,7 @@ from typing import Any
 
 from django.db import connection
 
+from executions.file_changes import file_changes
 from executions.models import Approval, Execution, ExecutionQuerySet
 from executions.services.policy import risk_of, steps_to_approve
 from executions.states import ExecutionStatus
@@ -44,6 +45,7 @@ class Ask:
     approvals: list[Approval]
     steps: list[str] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
+    file_changes: list[str] = field(default_factory=list)
 
     @property
     def needed(self) -> int:
@@ -136,7 +138,7 @@ def waiting_for(user: User) -> ExecutionQuerySet:
 
 def asks_of(executions: Collection[Execution], *, with_changes: bool = False) -> list[Ask]:
     """Return what each waits for. Wants actor, plan and pending_approval selected with them; one query, four with
-    `with_changes`, which says of each what has changed of its machines."""
+    `with_changes`, which says of each what has changed of its machines, and one more for each that names playbooks."""
     given: dict[int, list[Approval]] = defaultdict(list)
     rows = Approval.objects.filter(execution__in=[execution.pk for execution in executions]).select_related("by")
     for approval in rows.order_by("pk"):
@@ -149,6 +151,7 @@ def asks_of(executions: Collection[Execution], *, with_changes: bool = False) ->
         found = changes_of({a.execution.pk: PlanOfTenant(a.execution.tenant_id, a.document) for a in asks})
         for ask in asks:
             ask.changes = found.get(ask.execution.pk, [])
+            ask.file_changes = file_changes(ask.execution, ask.document)
     return asks
 
 

@@ -71,6 +71,11 @@ CODES: dict[str, Code] = {
         "Its machines are not what they were when it was submitted",
         "Cancel it and submit the plan again: it is then shown, and approved, as it is now.",
     ),
+    "files_changed": Code(
+        409,
+        "A playbook is not what it was when the plan was submitted",
+        "Cancel it and submit the plan again: it is then shown, and approved, with the files as they are now.",
+    ),
     "nothing_to_withdraw": Code(
         409, "You gave no approval that could be withdrawn", "Cancel the execution, or have that done."
     ),

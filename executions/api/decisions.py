@@ -64,7 +64,7 @@ class ApproveView(ApiView):
         "step, and nothing else is approved should it have gone on meanwhile.",
         takes=DecisionBody,
         gives=Status,
-        refuses=(*_OF_A_DECISION, "targets_changed"),
+        refuses=(*_OF_A_DECISION, "targets_changed", "files_changed"),
         example={"comment": "Looked at the targets"},
         answer={"id": 4711, "status": "queued", "links": links(4711)},
     )

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 DEFAULT_MAX_OUTPUT_BYTES = 50 * 1024 * 1024
 
@@ -35,6 +35,7 @@ class ErrorCode(StrEnum):
     ARGUMENTS_TOO_LONG = "arguments_too_long"  # the kernel refused argv and environment; nothing ran
     INVALID_INVOCATION = "invalid_invocation"  # e.g. a NUL byte in argv, no URL; nothing ran
     START_FAILED = "start_failed"  # this machine could not start it (processes or memory used up); nothing ran
+    FILES_CHANGED = "files_changed"  # what it takes in of the worker is not what the plan is bound to; nothing ran
     NOT_STARTED = "not_started"  # asked to stop before it began; nothing ran
     KILLED_BY_SIGNAL = "killed_by_signal"  # the command was ended by a signal: exit_code is 128 + its number
     STOPPED = "stopped"  # ended because the engine asked for it
@@ -91,6 +92,7 @@ _NOTHING_HAPPENED = frozenset(
         ErrorCode.ARGUMENTS_TOO_LONG,
         ErrorCode.INVALID_INVOCATION,
         ErrorCode.START_FAILED,
+        ErrorCode.FILES_CHANGED,
         ErrorCode.NOT_STARTED,
         ErrorCode.UNREACHABLE,
         ErrorCode.CONNECTION_REFUSED,
@@ -121,6 +123,7 @@ _HOPELESS = frozenset(
     {
         ErrorCode.ARGUMENTS_TOO_LONG,
         ErrorCode.INVALID_INVOCATION,
+        ErrorCode.FILES_CHANGED,
         ErrorCode.ADDRESS_NOT_ALLOWED,
         ErrorCode.HOST_KEY_UNKNOWN,
         ErrorCode.HOST_KEY_CHANGED,
@@ -241,6 +244,7 @@ class Invocation:
     `timeout_seconds` is information for the far side; the engine keeps the time and asks to stop.
     script: what a connector for Windows runs instead of argv, where the two differ.
     upload: the file that argv and stdin put in place, for a connector that can do so itself; argv does it elsewhere.
+    files: what the files of the worker were, that it takes in, when the plan was accepted (contents.StoredFiles).
     run_as: the user on the target, by sudo or its like; empty: whoever the credential names.
     check: say what would change, change nothing.
     at_once: on how many targets of a group it may be carried out at the same time; None leaves it to the connector.
@@ -254,6 +258,7 @@ class Invocation:
     http: HttpRequest | None = field(default=None, repr=False)
     upload: Upload | None = field(default=None, repr=False)
     script: Script | None = field(default=None, repr=False)
+    files: Mapping[str, Any] | None = None
     run_as: str = ""
     check: bool = False
     at_once: int | None = None

@@ -87,8 +87,13 @@ def invocation_of(
         )
     except InvalidInput as error:
         raise Refusal("invalid_input", str(error)) from None
-    # Of idempotence the plan knows better than the catalog; of the user nobody else knows.
-    return replace(invocation, idempotent=step.planned["idempotent"], run_as=step.planned.get("run_as", ""))
+    # Of idempotence the plan knows better than the catalog; of the user and the files nobody else knows.
+    return replace(
+        invocation,
+        idempotent=step.planned["idempotent"],
+        run_as=step.planned.get("run_as", ""),
+        files=step.planned.get("files"),
+    )
 
 
 async def attempt(

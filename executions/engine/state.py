@@ -192,6 +192,7 @@ def planned_rollback(planned: dict[str, Any]) -> dict[str, Any]:
         "estimated_duration": undo.get("estimated_duration", 0.0),
         "max_output_bytes": undo.get("max_output_bytes", planned["max_output_bytes"]),
         "rollback": None,
+        **({"files": undo["files"]} if "files" in undo else {}),
         **({"run_as": planned["run_as"]} if planned.get("run_as") else {}),
     }
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
+from executions.models import Execution
 from executions.tools import get_catalog
+from safety import rbac
+from safety.models import User
 
 HIDDEN = "••••••"
 MOST_SHOWN = 4000  # characters of one value
@@ -40,6 +43,19 @@ class PlanStep:
 def plan_steps(document: Mapping[str, Any]) -> list[PlanStep]:
     """Return the steps of a compiled plan with their inputs as they may be shown."""
     return [_step(step) for step in document.get("steps", [])]
+
+
+def bound_parts(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the steps, and the rollbacks, of a stored plan that take in files of the installation."""
+    for step in document.get("steps", []):
+        for part in (step, step.get("rollback") or {}):
+            if "files" in part:
+                yield part
+
+
+def may_read_files(user: User, execution: Execution) -> bool:
+    """Whether a user may read the playbooks of an execution: who submits plans, or decides on this one."""
+    return rbac.can_submit(user) or rbac.can_approve(user, execution)
 
 
 def _step(step: Mapping[str, Any]) -> PlanStep:

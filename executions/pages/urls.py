@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from executions.pages import actions, assets, submitting, views
+from executions.pages import actions, assets, bound_files, submitting, views
 
 app_name = "executions"
 
@@ -18,6 +18,7 @@ urlpatterns = [
     path("<int:execution_id>/hosts/", views.hosts, name="hosts"),
     path("<int:execution_id>/feed/", views.feed, name="feed"),
     path("<int:execution_id>/log/", views.log, name="log"),
+    path("<int:execution_id>/files/", bound_files.files, name="files"),
     path("<int:execution_id>/cancel/", actions.cancel, name="cancel"),
     path("<int:execution_id>/approve/", actions.approve, name="approve"),
     path("<int:execution_id>/reject/", actions.reject, name="reject"),

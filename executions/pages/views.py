@@ -15,9 +15,8 @@ from executions.models import Execution, ExecutionPlan
 from executions.pages.listing import Listing
 from executions.pages.looks import LOOKS
 from executions.pages.overview import Overview, hosts_table
-from executions.pages.plan_view import plan_steps
+from executions.pages.plan_view import bound_parts, may_read_files, plan_steps
 from executions.services.plan_secrets import PlanSecrets
-from safety import rbac
 from safety.models import User
 
 P = ParamSpec("P")
@@ -70,6 +69,7 @@ def execution(request: HttpRequest, execution_id: int) -> HttpResponse:
         "execution": found,
         "document": document,
         "plan_steps": plan_steps(document),
+        "files_of": _files_of(found, document, signed_in(request)),
         "secrets": _secrets(found, document, signed_in(request)),
         "looks": looks,
     }
@@ -79,9 +79,14 @@ def execution(request: HttpRequest, execution_id: int) -> HttpResponse:
 def _secrets(found: Execution, document: Mapping[str, Any], user: User) -> list[dict[str, Any]]:
     """Whether the secrets that are still to be fetched are there for the requester: for those who submit or approve."""
     named = document.get("secrets")
-    if not named or found.is_final or not (rbac.can_submit(user) or rbac.can_approve(user, found)):
+    if not named or found.is_final or not may_read_files(user, found):
         return []
     return PlanSecrets(found.actor).states(named)
+
+
+def _files_of(found: Execution, document: Mapping[str, Any], user: User) -> int | None:
+    """Whose files are offered to be read: those of a plan that takes in any, to those who may."""
+    return found.pk if any(True for _ in bound_parts(document)) and may_read_files(user, found) else None
 
 
 @page

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
+from executions.plans.bound_files import digests_of
 from executions.plans.compiled import StoredRollback, StoredStep
 from executions.plans.templates import Template, rewrite
 
@@ -15,17 +16,20 @@ VERSION = 1
 _ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
-def canonical_form(environment: str | None, steps: Sequence[StoredStep], *, check: bool = False) -> bytes:
+def canonical_form(
+    environment: str | None, steps: Sequence[StoredStep], *, check: bool = False, with_files: bool = True
+) -> bytes:
     """UTF-8 JSON with sorted keys: tools, inputs, targets by asset id, order by position, and how failures are met.
 
     Ids of steps, titles, descriptions, labels, estimates and everything in words are left out; where a template names
-    a step, its position stands instead of its id. Nothing that is given is changed.
+    a step, its position stands instead of its id. Without `with_files`, what stands in the installation's own files is
+    left out, too: what is left is what was asked for. Nothing that is given is changed.
     """
     positions = {step["id"]: step["position"] for step in steps}
     form: dict[str, object] = {
         "canonical": VERSION,
         "environment": environment,
-        "steps": [_step(step, positions) for step in steps],
+        "steps": [_step(step, positions, with_files) for step in steps],
     }
     if check:  # only then: plans without it keep the hashes that they had
         form["check"] = True
@@ -37,13 +41,14 @@ def hash_of(canonical: bytes) -> str:
     return hashlib.sha256(canonical).hexdigest()
 
 
-def _step(step: StoredStep, positions: Mapping[str, int]) -> dict[str, object]:
+def _step(step: StoredStep, positions: Mapping[str, int], with_files: bool) -> dict[str, object]:
     rollback = step["rollback"]
     targets = [target["asset_id"] for target in step["targets"]]
     # Only where it is said: plans without it keep the hashes that they had.
     as_whom = {"run_as": step["run_as"]} if "run_as" in step else {}
     return {
         **as_whom,
+        **(digests_of(step) if with_files else {}),
         "tool": step["tool"],
         "inputs": _without_ids(step["inputs"], positions),
         "depends_on": sorted(positions[one] for one in step["depends_on"]),
@@ -57,12 +62,13 @@ def _step(step: StoredStep, positions: Mapping[str, int]) -> dict[str, object]:
         "requires_approval": step["requires_approval"],
         "success": step["success"],
         "fan_out": step["fan_out"],
-        "rollback": rollback and _rollback(rollback, positions),
+        "rollback": rollback and _rollback(rollback, positions, with_files),
     }
 
 
-def _rollback(rollback: StoredRollback, positions: Mapping[str, int]) -> dict[str, object]:
+def _rollback(rollback: StoredRollback, positions: Mapping[str, int], with_files: bool) -> dict[str, object]:
     return {
+        **(digests_of(rollback) if with_files else {}),
         "tool": rollback["tool"],
         "inputs": _without_ids(rollback["inputs"], positions),
         "retry": rollback["retry"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, NotRequired, TypedDict
 
+from executions.connectors.ansible.contents import StoredFiles
 from executions.plans.secret_values import SecretReference
 from executions.plans.vocabulary import OnFailure
 
@@ -66,6 +67,7 @@ class StoredRollback(TypedDict):
     success: StoredSuccess
     estimated_duration: float
     max_output_bytes: int
+    files: NotRequired[StoredFiles]
 
 
 class StoredGate(TypedDict):
@@ -115,6 +117,7 @@ class StoredStep(TypedDict):
     max_output_bytes: int
     not_checked: list[str]
     waves: NotRequired[list[int]]
+    files: NotRequired[StoredFiles]  # of the installation, that it takes in; absent where it takes in none
     run_as: NotRequired[str]  # the user on the target; absent where it is whoever the credential names
     check: NotRequired[bool]  # it is only checked; absent where it is really run
     unchecked: NotRequired[str]  # why check mode skips it
@@ -192,6 +195,7 @@ class CompiledPlan:
     document           what is stored, and read by the engine
     canonical, hash    what the plan does, as bytes, and their SHA-256 in hex: the same for every copy of the plan,
                        whatever its step ids, key order, title and times
+    request_hash       the same over what was asked for alone: without what the installation's files are
     estimated_seconds  along the critical path
     targets            by asset id
     secret_refs        every secret that the plan names, sorted
@@ -200,6 +204,7 @@ class CompiledPlan:
     document: StoredPlan
     canonical: bytes
     hash: str
+    request_hash: str
     title: str
     action_class: ActionClass
     estimated_seconds: float

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from executions.plans.about import About, apply_approval_points, read_about, split_document
 from executions.plans.addresses import check_address
+from executions.plans.bound_files import bind_files
 from executions.plans.canonical import canonical_form, hash_of
 from executions.plans.checking import TITLE, check_title, put_into_check_mode
 from executions.plans.compiled import (
@@ -84,6 +85,7 @@ def compile_plan(
     for place, draft in enumerate(drafts):
         references.check(place, draft)
     unchecked = put_into_check_mode(drafts, problems) if about.check else {}
+    bind_files(drafts, problems)
     routing = routing_of(about.labels, resolver.assets.values(), problems)
     if problems or graph is None:
         raise problems.refuse()
@@ -146,6 +148,7 @@ def _assemble(
     if about.check:
         title = f"{TITLE}{title.removeprefix(TITLE)}"
     canonical = canonical_form(about.environment, steps, check=about.check)
+    asked = canonical_form(about.environment, steps, check=about.check, with_files=False)
     document: StoredPlan = {
         "title": title,
         "environment": about.environment,
@@ -175,6 +178,7 @@ def _assemble(
         document=document,
         canonical=canonical,
         hash=hash_of(canonical),
+        request_hash=hash_of(asked),
         title=title,
         action_class=gravest(classes),
         estimated_seconds=graph.critical_path(seconds),
@@ -195,6 +199,8 @@ def _stored_step(place: int, drafts: list[Draft], graph: Graph) -> StoredStep:
     step = _plain_step(place, drafts, graph)
     if step["targets"] and (waves := step["fan_out"].get("waves")):
         step["waves"] = wave_sizes(waves, len(step["targets"]))
+    if (files := drafts[place].files) is not None:
+        step["files"] = files
     if run_as := drafts[place].behaviour.run_as:
         step["run_as"] = run_as
     return step

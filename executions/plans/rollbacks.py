@@ -97,7 +97,7 @@ def stored_rollback(rollback: RollbackDraft | None) -> StoredRollback | None:
     if rollback is None:
         return None
     tool, inputs, behaviour = rollback.tool, rollback.inputs, rollback.behaviour
-    return {
+    stored: StoredRollback = {
         "tool": tool.name,
         "inputs": inputs,
         "action_class": tool.action_class_for(inputs),
@@ -108,3 +108,6 @@ def stored_rollback(rollback: RollbackDraft | None) -> StoredRollback | None:
         "estimated_duration": float(tool.estimated_duration_for(inputs)),
         "max_output_bytes": tool.max_output_bytes,
     }
+    if rollback.files is not None:
+        stored["files"] = rollback.files
+    return stored

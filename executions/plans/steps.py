@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from executions.connectors.ansible.contents import StoredFiles
 from executions.connectors.registry import connections
 from executions.plans import vocabulary
 from executions.plans.behaviour import Behaviour, read_behaviour
@@ -33,6 +34,7 @@ class RollbackDraft:
     tool: Tool
     inputs: dict[str, Any]
     behaviour: Behaviour = field(default_factory=Behaviour)
+    files: StoredFiles | None = None
 
 
 @dataclass(slots=True)
@@ -60,6 +62,7 @@ class Draft:
     targets: list[tuple[InventoryAsset, dict[str, object]]] = field(default_factory=list)
     resolved: dict[str, object] = field(default_factory=dict)
     targets_failed: bool = False
+    files: StoredFiles | None = None
 
 
 def read_step(index: int, raw: object, catalog: Catalog, problems: Problems) -> Draft:

@@ -16,6 +16,7 @@ from django.db import IntegrityError, InterfaceError, OperationalError, connecti
 from django.db.models import Exists, OuterRef
 from django.db.models.functions import Now
 
+from executions.file_changes import file_changes
 from executions.models import Approval, Execution, PendingApproval, StepTarget
 from executions.services.entries import entries_of
 from executions.services.records import conclude, move, remark
@@ -45,12 +46,13 @@ def approve(execution_id: int, *, by: User, comment: str = "", step: str | None 
 
     `step` is what is approved: a step that it waits before, WHOLE_PLAN, or None for whatever waits now.
     Raises Refused: not_found, self_approval (403), forbidden, not_waiting_for_approval (409), already_decided (409),
-    approval_expired (409), targets_changed (409).
+    approval_expired (409), targets_changed (409), files_changed (409).
     """
     with _refusals_recorded("approve", execution_id, by, step), transaction.atomic():
         execution = _locked(execution_id, by)
         asked = _asked(execution, step, by)
         _refuse_changed_targets(execution)
+        _refuse_changed_files(execution)
         for one in asked:
             _decide(execution, one, by, approved=True, comment=comment)
         standing = _standing(execution)
@@ -68,7 +70,7 @@ def approve(execution_id: int, *, by: User, comment: str = "", step: str | None 
 def reject(execution_id: int, *, by: User, comment: str = "", step: str | None = None) -> str:
     """Reject an execution for good. Return its status. What it did before a step that is rejected stays done.
 
-    Raises Refused like `approve`, but for targets_changed.
+    Raises Refused like `approve`, but for targets_changed and files_changed.
     """
     with _refusals_recorded("reject", execution_id, by, step), transaction.atomic():
         execution = _locked(execution_id, by)
@@ -270,6 +272,17 @@ def _refuse_changed_targets(execution: Execution) -> None:
                 {"code": "targets_changed", "path": "targets", "message": change, "how_to_fix": way_out}
                 for change in changes[:100]
             ],
+        )
+
+
+def _refuse_changed_files(execution: Execution) -> None:
+    """What was shown is approved: a playbook that is another by now, or is not on this host, was not."""
+    if changes := file_changes(execution, execution.plan.document):
+        raise Refused(
+            "files_changed",
+            " ".join(changes[:MOST_NAMED]),
+            "Have it cancelled or rejected, and the plan submitted again: it is then shown with the files as they are.",
+            status=409,
         )
 
 

@@ -110,6 +110,7 @@ def _steps(plan: CompiledPlan, decision: Decision) -> list[dict[str, Any]]:
             "rollback": step["rollback"],
             "fan_out": step["fan_out"],
             "waves": step.get("waves"),
+            "files": step.get("files"),
             "run_as": step.get("run_as"),
             "irreversible": step["irreversible"],
             "timeout_seconds": step_seconds(step, decision.limits.step_seconds),

@@ -281,7 +281,7 @@ def _request(number: int, submission: Submission, plan: CompiledPlan, planning: 
         "priority": submission.priority,
         "not_before": submission.not_before.isoformat() if submission.not_before else None,
         "key": _key(submission, plan, by),
-        "request_hash": plan.hash,
+        "request_hash": plan.request_hash,
         "pool": plan.document["pool"],
         "region": plan.document["region"],
         "document": plan.document,

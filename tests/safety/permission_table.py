@@ -583,6 +583,7 @@ POST executions/<int:execution_id>/fragments/
 POST executions/<int:execution_id>/hosts/
 POST executions/<int:execution_id>/feed/
 POST executions/<int:execution_id>/log/
+POST executions/<int:execution_id>/files/
 GET executions/<int:execution_id>/cancel/
 GET executions/<int:execution_id>/approve/
 GET executions/<int:execution_id>/reject/
@@ -608,6 +609,10 @@ POST executions/assets/<int:asset_id>/check/
 # Submitting on a page
 = login login none  done  none  none  none  none  done  done  none  none  none  none
 POST executions/new/
+
+# The files of a plan: there are none in this one
+= login login 404   404   404   404   404   404   404   404   404   404   404   404
+GET executions/<int:execution_id>/files/
 
 # An execution's page
 = login login 404   200   200   200   200   200   200   200   404   200   404   404

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import importlib.util
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from executions.connectors.ansible import files
+from executions.connectors.ansible import contents, files
 from executions.connectors.ansible.connections import end_connections
+from executions.connectors.ansible.contents import StoredFiles
 from executions.connectors.ansible.folder import NoMemoryFolder, RunFolder, make_folder
 from executions.connectors.ansible.machines import Describer, Keys, Machine
 from executions.connectors.ansible.playbooks import NoPlaybook, find_playbook
@@ -28,6 +28,11 @@ RUNS_AT_ONCE = 4  # in a worker; each is about 75 MB, and 20 MB for each target 
 _NEEDED = ("ansible_runner", "ansible")
 _INSTALL = "This worker cannot run playbooks: install requirements-ansible.txt on its host, then restart it."
 _PROGRAM = Path(__file__).with_name("program.py")
+PLAYBOOKS = "playbooks"  # in the run's folder: the copy that is run
+_SUBMIT_ANEW = (
+    "Nothing ran. Look at what is there now, and submit the plan again: it is then shown, and approved, with that. If"
+    " nobody changed anything, this worker's folder is not that of the web process: make them the same."
+)
 
 
 class AnsibleConnector:
@@ -87,11 +92,9 @@ class AnsibleConnector:
             return
         try:
             asked = _asked_for(invocation)
-            playbook = find_playbook(self._folder_of_playbooks(), asked["playbook"])
-            _compare(playbook, asked)
+            find_playbook(self._folder_of_playbooks(), asked["playbook"])
         except NoPlaybook as problem:
-            sentence = f"The playbook {problem.message}. {problem.how_to_fix}"
-            run.end_all(Outcome(None, ErrorCode.INVALID_INVOCATION, sentence))
+            run.end_all(_no_playbook(problem))
             return
         async with _Place(self._semaphore(), stop) as is_free:
             if not is_free or stop.requested:
@@ -104,7 +107,7 @@ class AnsibleConnector:
                 run.end_all(Outcome(None, ErrorCode.START_FAILED, sentence))
                 return
             try:
-                await self._run_in(folder, run, playbook, invocation, asked, stop, fence)
+                await self._run_in(folder, run, invocation, asked, stop, fence)
             finally:
                 # Not awaited: whoever cancels this task must not leave what is in it behind.
                 folder.remove()
@@ -116,12 +119,15 @@ class AnsibleConnector:
         self,
         folder: RunFolder,
         run: PlaybookRun,
-        playbook: Path,
         invocation: Invocation,
         asked: Mapping[str, Any],
         stop: Stop,
         fence: int,
     ) -> None:
+        playbook = await asyncio.to_thread(self._copied, folder, invocation, asked)
+        if isinstance(playbook, Outcome):
+            run.end_all(playbook)
+            return
         keys = Keys(folder.path)
         describer = Describer(keys, self._known_hosts, invocation.run_as, fence, self._agents)
         machines = run.begin(await asyncio.to_thread(describer.all, run.targets))
@@ -137,6 +143,26 @@ class AnsibleConnector:
         outcome = await self._commands.run(command, Target(connection="local"), sink=run, stop=stop, fence=fence)
         await asyncio.to_thread(end_connections, folder.path / "cp")
         run.end(outcome)
+
+    def _copied(self, folder: RunFolder, invocation: Invocation, asked: Mapping[str, Any]) -> Path | Outcome:
+        """Copy the folder of playbooks into that of the run, and return the playbook there; or why it may not run.
+
+        What is run is the copy, so that nobody can change it between the look and the run.
+        """
+        name, into = asked["playbook"], folder.path / PLAYBOOKS
+        try:
+            now = contents.copy(self._folder_of_playbooks(), into)
+            playbook = find_playbook(into, name)
+        except NoPlaybook as problem:
+            return _no_playbook(problem)
+        except OSError as error:
+            return Outcome(None, ErrorCode.START_FAILED, f"No copy of the folder of playbooks could be made: {error}")
+        said = contents.changes(cast(StoredFiles, invocation.files), now, name) if invocation.files else ""
+        if not said and asked.get("sha256") and now.files[name] != asked["sha256"]:
+            said = f"The playbook {name} is another than the plan means: its SHA-256 differs."
+        if said:
+            return Outcome(None, ErrorCode.FILES_CHANGED, f"{said} {_SUBMIT_ANEW}")
+        return playbook
 
     def _write(
         self,
@@ -172,7 +198,7 @@ class AnsibleConnector:
         return [*arguments, str(wrapper)]
 
     def _environment(self, folder: RunFolder) -> dict[str, str]:
-        playbooks = self._folder_of_playbooks()
+        playbooks = folder.path / PLAYBOOKS
         return {
             "ANSIBLE_CONFIG": str(folder.path / "ansible.cfg"),
             "ANSIBLE_HOME": str(folder.path / "home"),
@@ -244,8 +270,6 @@ def _asked_for(invocation: Invocation) -> dict[str, Any]:
     raise NoPlaybook("is not named", "Name it in the input playbook.")
 
 
-def _compare(playbook: Path, asked: Mapping[str, Any]) -> None:
-    """Raises NoPlaybook when the plan says which text the playbook has, and it has another."""
-    wanted = asked.get("sha256")
-    if wanted and hashlib.sha256(playbook.read_bytes()).hexdigest() != wanted:
-        raise NoPlaybook("is another than the plan means: its SHA-256 differs", "Look at it, and submit it anew.")
+def _no_playbook(problem: NoPlaybook) -> Outcome:
+    sentence = f"The playbook {problem.message}. {problem.how_to_fix}"
+    return Outcome(None, ErrorCode.INVALID_INVOCATION, sentence)

@@ -54,6 +54,20 @@ def test_a_playbook_runs_once_for_all_its_targets_and_what_it_says_is_masked(
     assert (bad.exit_code, bad.error) == (2, "The task 'Refuse' failed: no good: [masked]")
     assert_nothing_left_behind()
 
+    # The folder of the web process is another than that of the worker, or was changed since: the worker's look counts.
+    settings.ANSIBLE_PLAYBOOKS = tmp_path / "of-the-web"
+    settings.ANSIBLE_PLAYBOOKS.mkdir()
+    (settings.ANSIBLE_PLAYBOOKS / "shop.yml").write_text("- hosts: all\n")
+    (tmp_path / "written").unlink()
+    step = {"id": "play", "tool": "ansible-playbook", "targets": ["localhost"], "inputs": {"playbook": "shop.yml"}}
+    other = begin({**step, "retry": {"max_attempts": 3, "delay_seconds": 0}})
+
+    assert ended(other).status == "failed"
+    (target,) = StepTarget.objects.filter(execution_id=other)
+    assert (target.status, target.error_code, target.attempt) == ("failed", "files_changed", 1)
+    assert "Nothing ran." in target.error
+    assert not (tmp_path / "written").exists()
+
 
 def test_what_a_killed_run_left_in_memory_goes_when_a_worker_starts(workers: Workers) -> None:
     """Also where nobody runs a playbook any more."""

@@ -11,6 +11,7 @@ from typing import Any
 from executions.connectors import Invocation, Outcome, Stop, Target
 from executions.connectors.ansible import folder
 from executions.connectors.ansible.connector import AnsibleConnector
+from executions.connectors.ansible.contents import StoredFiles
 from tests.executions.connectors.recording import RecordingSink
 
 # A play on every host, without gathering facts, and with a Python that is certainly there.
@@ -38,6 +39,7 @@ class Stage:
         stop: Stop | None = None,
         playbook: str = "site.yml",
         at_once: int | None = None,
+        files: StoredFiles | None = None,
         **inputs: Any,
     ) -> dict[str, Outcome]:
         """Run a playbook on targets; return their outcomes by name. Each has one, and no second."""
@@ -49,7 +51,11 @@ class Stage:
         self.outcomes = {}
         self.sinks = {target.name: RecordingSink() for target in targets}
         await self.connector.run_group(
-            Invocation(stdin=json.dumps({"playbook": playbook, **inputs}).encode(), at_once=at_once),
+            Invocation(
+                stdin=json.dumps({"playbook": playbook, **inputs}).encode(),
+                at_once=at_once,
+                files=dict(files) if files else None,
+            ),
             targets,
             sinks=list(self.sinks.values()),
             stop=stop or Stop(),

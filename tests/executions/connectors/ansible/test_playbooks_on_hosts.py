@@ -189,7 +189,7 @@ async def test_a_playbook_that_is_another_than_was_meant_is_not_run(stage: Stage
     stage.write("- raw: 'true'")
     outcomes = await stage.play([local("here")], sha256="0" * 64)
 
-    assert outcomes["here"].error_code == ErrorCode.INVALID_INVOCATION
+    assert outcomes["here"].error_code == ErrorCode.FILES_CHANGED
     assert "SHA-256 differs" in (outcomes["here"].error or "")
 
 
