@@ -31,8 +31,10 @@ busy() {
 
 search() {
     # What of these files of processes tells of ours.
-    for found in $(nice grep -ls -e "OPSCONDUCTOR_RUN=$R" -e "^[0-9]* (.*) [^ZX] [0-9]* [0-9]* $C " \
-        -e "^$C (.*) [^ZX] $$ " "$@"); do
+    found=$(grep -ls -e "OPSCONDUCTOR_RUN=$R" -e "^[0-9]* (.*) [^ZX] [0-9]* [0-9]* $C " -e "^$C (.*) [^ZX] $$ " "$@")
+    # 1: nothing. 2: some could not be read, since they are others' or have gone. Beyond that nobody has looked.
+    [ "$?" -le 2 ] || left=unknown
+    for found in $found; do
         found=${found#/proc/}
         found=${found%/*}
         case " $left " in *" $found "*) ;; *) left="$left $found" ;; esac
@@ -71,7 +73,6 @@ scan() {
 
 give_way() {
     # When many are ended on one machine, those that still have to be told come before the look for what these have left.
-    echo 19 >/proc/self/autogroup
     for rest in 1 1 1; do
         busy
         [ "$running" -gt 32 ] || return 0

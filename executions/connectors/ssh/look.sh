@@ -4,6 +4,7 @@
 tries=0
 while :; do
     left=$(grep -ls -e "OPSCONDUCTOR_RUN=$R" /proc/[0-9]*/environ 2>/dev/null)
+    [ "$?" -le 2 ] || { echo "$N unknown"; exit 0; } # nobody has looked
     left=$(for found in $left; do found=${found#/proc/}; printf '%s ' "${found%/*}"; done)
     [ -n "$left" ] && [ "$tries" -lt 15 ] || break
     kill -KILL $left 2>/dev/null

@@ -144,6 +144,19 @@ async def test_a_guard_that_has_signalled_is_waited_for_while_it_looks(
     assert none_lives(sink)
 
 
+async def test_a_machine_that_cannot_be_looked_through_confirms_nothing(
+    connector: SshConnector, tmp_path: Path
+) -> None:
+    with whose_look_begins_with("exit 127", tmp_path) as machine:
+        stop = Stop(grace_seconds=0.3)
+        running, sink = await start(connector, machine, "echo $$; echo ready; exec sleep 60", stop)
+        stop.request("user")
+        outcome = await running
+
+    assert (outcome.error_code, outcome.stop_confirmed) == (ErrorCode.STOPPED, False), outcome.error
+    assert none_lives(sink)
+
+
 async def test_what_is_born_while_the_guard_looks_is_found(connector: SshConnector, tmp_path: Path) -> None:
     # The list of processes is made; then the only one in it that is ours makes another, and goes.
     parent = tmp_path / "parent"
