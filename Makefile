@@ -51,7 +51,9 @@ demo: $(RUNTIME)
 serve: $(RUNTIME)
 	@$(FOREGROUND) $(abspath $(PYTHON)) manage.py serve
 
+# Compiled first: where PYTHONDONTWRITEBYTECODE is set, each of the thousand processes that tests start would do it anew.
 test: lint
+	@$(PYTHON) -m compileall -q opsconductor executions safety queueing monitoring tests
 	@code=0; $(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder || code=$$?; \
 	[ $$code -eq 1 ] || exit $$code; \
 	echo "Once more, each by itself, what failed beside the others: what fails again has failed."; \
