@@ -6,6 +6,7 @@ not ask for inactive ones. Host names are compared without regard to case, all e
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from django.db.models import Q, QuerySet
 
 from executions.inventory_queries import ROW_FIELDS, asset_condition, check_fields
-from executions.models import Asset, AssetGroup
+from executions.models import Asset, AssetGroup, Connection
 from executions.plans.inventory import InventoryAsset
 from opsconductor.prepared import prepared_cursor
 
@@ -21,7 +22,10 @@ PREFETCH_ROWS = 5_000  # a tenant with more assets is asked reference by referen
 SINGLE_LOOKUPS = 8  # so many references are looked up one by one before it pays to load everything
 MAX_ID = 2**63 - 1
 
-_COLUMNS = tuple(dict.fromkeys((*ROW_FIELDS, "connection", "external_id")))
+# By whom, and with what, a machine is signed in to, and what it shows to be the one that is meant.
+SIGN_IN = ("username", "domain", "credential", "host_key")
+
+_COLUMNS = tuple(dict.fromkeys((*ROW_FIELDS, "connection", "external_id", *SIGN_IN)))
 
 # Asked for every reference of a single plan: building it with the ORM costs several times what asking it does.
 _CANDIDATES = f"""
@@ -221,7 +225,18 @@ def _inventory_asset(values: Mapping[str, object]) -> InventoryAsset:
         row=row,
         external_id=str(values["external_id"]),
         port=None if row["port"] is None else int(str(row["port"])),
+        sign_in=sign_in_of(values),
     )
+
+
+def sign_in_of(asset: Mapping[str, object]) -> tuple[str, ...]:
+    """Return user name, domain, path of the credential, and a digest of the host keys, empty without any; nothing of a
+    machine that nobody signs in to."""
+    if asset["connection"] in ("", Connection.LOCAL):
+        return ()
+    username, domain, credential, host_key = (str(asset[name] or "") for name in SIGN_IN)
+    keys = sorted({line.strip() for line in host_key.splitlines() if line.strip()})
+    return username, domain, credential, hashlib.sha256("\n".join(keys).encode()).hexdigest()[:16] if keys else ""
 
 
 def _text(value: object) -> str | None:

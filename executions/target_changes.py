@@ -2,7 +2,8 @@
 
 An approval is for a plan on these machines. A plan names them one by one, or through groups, tags and queries; it was
 resolved once, at submit. Since then a machine may have come into a group, been taken out of use, been given another
-address, or moved to another environment: then it is not what was approved.
+address, credential or host key, or moved to another environment: then it is not what was approved. What is stored under
+a credential's path may change: a new password is the same account.
 
 A machine that the plan names itself is the one that it was, as long as that one is unchanged: that another one has come
 to have the same short host name does not matter any more.
@@ -13,15 +14,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from executions.inventory import TenantInventory
+from executions.inventory import SIGN_IN, TenantInventory, sign_in_of
 from executions.models import Asset
 
-# What approvers are shown of a machine. A plan that was stored by an earlier release knows less of it: no port.
-SHOWN = ("name", "hostname", "ip_address", "connection", "environment", "criticality", "port")
+# What approvers are shown of a machine. A plan that was stored by an earlier release knows less of it.
+SHOWN = ("name", "hostname", "ip_address", "connection", "environment", "criticality", "port", "sign_in")
+_NOT_ALWAYS_KNOWN = frozenset({"port", "sign_in"})
+_PLAIN = tuple(name for name in SHOWN if name != "sign_in")
 MOST_NAMED = 5  # machines in one sentence
 
 Facts = Mapping[str, Any]
@@ -82,13 +85,14 @@ def _machines(document: Mapping[str, Any]) -> dict[int, Facts]:
 
 
 def _shown(facts: Facts) -> list[Any]:
-    """Without a port where the plan has none, so that the hash of a plan of an earlier release stays what it was."""
-    return [facts.get(name) for name in SHOWN if name != "port" or name in facts]
+    """Without what the plan does not know, so that the hash of a plan of an earlier release stays what it was."""
+    return [facts.get(name) for name in SHOWN if name not in _NOT_ALWAYS_KNOWN or name in facts]
 
 
 def _assets(numbers: Collection[int]) -> dict[int, Facts]:
-    rows = Asset.objects.filter(pk__in=numbers).values("pk", "tenant_id", "is_active", *SHOWN) if numbers else ()
-    return {row["pk"]: row for row in rows}
+    wanted = ("pk", "tenant_id", "is_active", *_PLAIN, *SIGN_IN)
+    rows = Asset.objects.filter(pk__in=numbers).values(*wanted) if numbers else ()
+    return {row["pk"]: {**row, "sign_in": sign_in_of(row)} for row in rows}
 
 
 def _change(facts: Facts, now: Facts | None, tenant_id: int) -> str:
@@ -98,11 +102,27 @@ def _change(facts: Facts, now: Facts | None, tenant_id: int) -> str:
     if not now["is_active"]:
         return f"{name} was taken out of use."
     other = [
-        f"{field.replace('_', ' ')} was {facts[field] or 'empty'}, is {now[field] or 'empty'}"
-        for field in SHOWN
+        _other(field, facts[field], now[field])
+        for field in _PLAIN
         if field in facts and (facts[field] or None) != (now[field] or None)
     ]
+    if now["sign_in"] and facts.get("sign_in"):
+        other += other_sign_in(facts["sign_in"], now["sign_in"])
     return f"{name} was changed: {'; '.join(other)}." if other else ""
+
+
+def _other(field: str, before: object, now: object) -> str:
+    return f"{field.replace('_', ' ')} was {before or 'empty'}, is {now or 'empty'}"
+
+
+def other_sign_in(before: Sequence[str], now: Sequence[str]) -> list[str]:
+    """Who signs in there is as whom the plan acts; other host keys are another machine, or the same one set up anew.
+
+    That a key is pinned where none was is no change: without one, nothing would have run there."""
+    *were, key_was = before
+    *are, key_is = now
+    said = [_other(field, was, is_) for field, was, is_ in zip(SIGN_IN, were, are, strict=False) if was != is_]
+    return [*said, "its host key is another"] if key_was and key_was != key_is else said
 
 
 def _key(selector: Mapping[str, Any]) -> tuple[str, str]:

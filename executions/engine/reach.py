@@ -1,8 +1,9 @@
 """How a worker reaches the machines of an execution: looked up when it takes the execution, not when it was submitted.
 
-The plan fixes which machines are touched and where they are, and an approval is bound to them (target_changes.py). By
-which user name, host key and credential a machine is reached is the inventory's to say at the time, so that a rotated
-credential or a new key needs no new approval; and by which port, for a plan of an earlier release, which has none.
+The plan fixes which machines are touched and where they are, and an approval is bound to them, and to who signs in
+there with what (target_changes.py). Where nobody had to approve, user name, host key and credential are the inventory's
+to say at the time, so that a corrected one needs no new submit; and the port, too, for a plan of an earlier release,
+which has none. What is stored under a credential's path is read just before the step in any case.
 
 But a credential is for the machine that the inventory has then: where the plan has it at another place, it is sent to
 neither.
@@ -17,7 +18,9 @@ from executions.clients import is_asset_service_of
 from executions.connectors.base import Target
 from executions.engine.service_credentials import path_of
 from executions.engine.state import ExecutionState
+from executions.inventory import sign_in_of
 from executions.models import Asset, Connection
+from executions.target_changes import other_sign_in
 
 # Reached without knowing more of it than the plan does.
 PLAIN = frozenset({"", Connection.LOCAL})
@@ -69,15 +72,21 @@ def credential_path(state: ExecutionState, planned: Mapping[str, Any] | None) ->
 
 
 def moved(state: ExecutionState, planned: Mapping[str, Any] | None) -> str:
-    """Return in words where the inventory has a machine otherwise than the plan; empty where both say the same."""
+    """Return in words where the inventory has a machine otherwise than the plan; empty where both say the same.
+
+    Of what was approved also who signs in there: the permit was given a moment before this was looked up.
+    """
     known = state.reach.get(planned["asset_id"]) if planned else None
     if planned is None or known is None:
         return ""
-    return ", ".join(
+    said = [
         f"{field.replace('_', ' ')} was {planned[field] or 'empty'}, is {known[field] or 'empty'}"
         for field in _PLACE
         if field in planned and (planned[field] or None) != (known[field] or None)
-    )
+    ]
+    if state.approval_level > 0 and planned.get("sign_in") and known["sign_in"]:
+        said += other_sign_in(planned["sign_in"], known["sign_in"])
+    return ", ".join(said)
 
 
 def _far(state: ExecutionState) -> set[int]:
@@ -95,6 +104,7 @@ def _rows(wanted: Collection[int]) -> dict[int, dict[str, Any]]:
     rows = list(Asset.objects.filter(pk__in=wanted).values("pk", "tenant_id", *_FIELDS))
     from_service = {number: is_asset_service_of(number) for number in {_asks_service(row) for row in rows} if number}
     for row in rows:
+        row["sign_in"] = sign_in_of(row)  # before the service is asked for a credential in place of none
         if from_service.get(_asks_service(row)):
             row["credential"] = path_of(row["external_id"])
     return {row.pop("pk"): row for row in rows}

@@ -17,6 +17,8 @@ class StoredTarget(TypedDict):
     """A machine of a step; `row` holds the fields that templates of the step name.
 
     port: None for the usual one of its connection; absent in a plan of an earlier release.
+    sign_in: user name, domain, path of the credential, digest of the host keys; absent where nobody signs in, and in a
+    plan of an earlier release.
     """
 
     asset_id: int
@@ -24,6 +26,7 @@ class StoredTarget(TypedDict):
     hostname: str | None
     ip_address: str | None
     port: NotRequired[int | None]
+    sign_in: NotRequired[list[str]]
     connection: str
     environment: str
     criticality: str

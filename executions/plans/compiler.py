@@ -260,7 +260,7 @@ def _named_by_templates(inputs: Mapping[str, object]) -> set[str]:
 
 
 def _stored_target(asset: InventoryAsset, row: dict[str, object], named: set[str]) -> StoredTarget:
-    return {
+    stored: StoredTarget = {
         "asset_id": asset.asset_id,
         "name": asset.name,
         "hostname": asset.hostname,
@@ -271,6 +271,9 @@ def _stored_target(asset: InventoryAsset, row: dict[str, object], named: set[str
         "criticality": asset.criticality,
         "row": {key: row[key] for key in sorted(named) if key in row},
     }
+    if asset.sign_in:
+        stored["sign_in"] = list(asset.sign_in)
+    return stored
 
 
 def _classes(draft: Draft) -> list[ActionClass]:

@@ -26,6 +26,7 @@ class InventoryAsset:
     row          what templates such as `{{ os_type }}` may name: JSON values only
     external_id  its id in an asset service, by which a plan may name it as well; empty without one
     port         None: the usual one of its connection
+    sign_in      user name, domain, path of the credential, digest of the host keys; empty where nobody signs in
     """
 
     asset_id: int
@@ -39,6 +40,7 @@ class InventoryAsset:
     row: Mapping[str, object] = field(default_factory=dict)
     external_id: str = ""
     port: int | None = None
+    sign_in: tuple[str, ...] = ()
 
 
 class Inventory(Protocol):

@@ -66,3 +66,14 @@ def test_what_is_elsewhere_now_is_told(change: dict[str, Any]) -> None:
     assert field.replace("_", " ") in moved(state, target)
     assert credential_path(state, target) == "ssh/db-7"
     assert getattr(target_of(state, target), field) == target[field]
+
+
+@pytest.mark.parametrize("level", [0, 2])
+def test_what_was_approved_is_not_signed_in_to_by_somebody_else(level: int) -> None:
+    """What nobody approved goes by what the inventory says now."""
+    state, target, asset = planned(port=2207, sign_in=["ops", "", "ssh/db-7", ""])
+    state.approval_level = level
+    assert moved(state, target) == ""
+    Asset.objects.filter(pk=asset.pk).update(username="root", host_key="SHA256:first")
+    learn_reach([state])
+    assert moved(state, target) == ("username was ops, is root" if level else "")

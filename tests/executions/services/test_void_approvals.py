@@ -121,6 +121,63 @@ def test_what_is_not_on_the_machines_that_were_shown_is_not_approved(what: str, 
     assert reject(one, by=approver, comment="have it looked at again") == "rejected", "to refuse it is always possible"
 
 
+SIGN_IN = {"username": "deploy", "credential": "ssh/web", "host_key": "ssh-ed25519 AAAA1\nSHA256:two"}
+
+
+def far_asset(name: str, **fields: str) -> Asset:
+    asset = make_asset(name, **(SIGN_IN | fields))
+    Asset.objects.filter(pk=asset.pk).update(connection="ssh")
+    return asset
+
+
+@pytest.mark.parametrize(
+    ("change_to", "sentence"),
+    [
+        ({"username": "root"}, "username was deploy, is root."),
+        ({"credential": "ssh/root"}, "credential was ssh/web, is ssh/root."),
+        ({"domain": "CORP"}, "domain was empty, is CORP."),
+        ({"host_key": "ssh-ed25519 AAAA2"}, "its host key is another."),
+        ({"host_key": ""}, "its host key is another."),
+    ],
+)
+def test_an_approval_is_for_who_signs_in_and_for_the_machine_that_shows_its_key(
+    change_to: dict[str, str], sentence: str, alice: User, approver: User
+) -> None:
+    asset = far_asset("web1")
+    one = ask(alice, change("x", "web1")).execution_id
+    Asset.objects.filter(pk=asset.pk).update(**change_to)
+    told = refused(lambda: approve(one, by=approver))
+    assert (told.code, [error["message"] for error in told.errors]) == (
+        "targets_changed",
+        [f"web1 was changed: {sentence}"],
+    )
+
+
+def test_a_key_that_is_pinned_first_and_the_same_keys_in_another_order_void_nothing(
+    alice: User, approver: User
+) -> None:
+    for name, before, after in (
+        ("web1", "", "ssh-ed25519 AAAA1"),
+        ("web2", "ssh-ed25519 AAAA1\nSHA256:two", " SHA256:two\nssh-ed25519 AAAA1\n"),
+    ):
+        asset = far_asset(name, host_key=before)
+        one = ask(alice, change("x", name)).execution_id
+        Asset.objects.filter(pk=asset.pk).update(host_key=after)
+        assert approve(one, by=approver) == "queued"
+
+
+def test_a_plan_of_an_earlier_release_says_nothing_of_who_signs_in(alice: User, approver: User) -> None:
+    asset = far_asset("web1")
+    one = ask(alice, change("x", "web1")).execution_id
+    plan = Execution.objects.get(pk=one).plan
+    (target,) = plan.document["steps"][0]["targets"]
+    assert "deploy" in target.pop("sign_in")
+    plan.save()
+    Execution.objects.filter(pk=one).update(targets_hash=targets_hash(plan.document))
+    Asset.objects.filter(pk=asset.pk).update(username="root")
+    assert approve(one, by=approver) == "queued"
+
+
 def test_what_changes_nothing_that_was_shown_does_no_harm(alice: User, approver: User) -> None:
     asset = make_asset("web1")
     one = ask(alice, change("x", "web1")).execution_id
