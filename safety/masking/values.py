@@ -21,6 +21,12 @@ SHORTEST_VALUE = 4
 # What is left of a short value in Base64 or hexadecimal says nothing on its own.
 SHORTEST_ENCODED = 6
 _LOOKED_FOR = 8  # bytes of each form that the hint has: enough to be rare
+# After so many letters programs begin a new line: base64 and MIME, openssl and PEM; and xxd.
+_BASE64_LINES = (76, 64)
+_HEX_LINES = (60,)
+_MOST_LINES = (
+    100  # of a longer value the lines alone would make too many expressions; as a whole it is found all the same
+)
 _BASE64 = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-")
 
 Span = tuple[int, int]
@@ -191,6 +197,7 @@ def _encoded(text: str) -> Iterator[bytes]:
     if len(raw.hex()) >= SHORTEST_ENCODED:
         yield raw.hex().encode()
         yield raw.hex().upper().encode()
+        yield from _in_lines(raw.hex().encode(), _HEX_LINES)
     for before in range(3):
         whole = base64.b64encode(b"\0" * before + raw)
         # the letters that this value alone decides
@@ -198,6 +205,18 @@ def _encoded(text: str) -> Iterator[bytes]:
         if len(sure) >= SHORTEST_ENCODED - 1:
             yield sure
             yield sure.translate(bytes.maketrans(b"+/", b"-_"))
+            if not before:
+                yield from _in_lines(sure, _BASE64_LINES)
+
+
+def _in_lines(letters: bytes, widths: tuple[int, ...]) -> Iterator[bytes]:
+    """What is longer than a line, in lines: all of them, and each for itself, where something stands between them."""
+    for width in widths:
+        lines = [letters[at : at + width] for at in range(0, len(letters), width)]
+        if len(lines) > 1:
+            yield b"\n".join(lines)
+            if len(lines) <= _MOST_LINES:
+                yield from (line for line in lines if len(line) >= SHORTEST_ENCODED)
 
 
 _known: WeakValueDictionary[int, SecretValues] = WeakValueDictionary()

@@ -8,12 +8,13 @@ import json
 import pickle
 import re
 import shlex
+import textwrap
 from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import pytest
 
-from safety.masking import PLACEHOLDER, SecretValues, known, mask_text
+from safety.masking import PLACEHOLDER, SecretValues, StreamMasker, known, mask_text
 
 VALUE = "p\u00e4ss/w\u00f6rd+ 'x' \"y\" & <z>\\"
 FORMS: dict[str, Callable[[str], str]] = {
@@ -60,6 +61,33 @@ def test_no_letter_of_its_base64_is_left_nor_the_padding(value: str) -> None:
     """The last letters carry bits of the value and of what follows it, so they are not the same in every text."""
     assert mask_text(f"x {base64.b64encode(value.encode()).decode()} y", [value]) == "x [masked] y"
     assert mask_text(f"x {base64.b64encode(f'{value}!'.encode()).decode()} y", [value]) == "x [masked] y"
+
+
+LONG = "".join(f"{n:03d}!Xk" for n in range(41))
+WRAPPED: dict[str, Callable[[str], str]] = {
+    "base64": lambda value: base64.encodebytes(value.encode()).decode(),
+    "openssl base64": lambda value: "\n".join(textwrap.wrap(base64.b64encode(value.encode()).decode(), 64)),
+    "xxd -p": lambda value: "\n".join(textwrap.wrap(value.encode().hex(), 60)),
+}
+
+
+@pytest.mark.parametrize("form", WRAPPED)
+@pytest.mark.parametrize("between", ["", "    ", "\r"])
+def test_what_programs_break_into_lines_is_masked(form: str, between: str) -> None:
+    """With nothing between the lines every letter; with something all but a last line that says nothing on its own."""
+    lines = WRAPPED[form](LONG).split("\n")
+    assert len(lines) > 3
+    masked = mask_text("\n".join(between.strip("\r") + line + between.strip(" ") for line in lines), [LONG])
+    left = [line for line in lines if line and line in masked]
+    assert left == [line for line in lines[-2:] if between and line and len(line) < 6]
+
+
+@pytest.mark.parametrize("pieces", [1, 7, 60])
+def test_lines_are_masked_in_whatever_pieces_they_come(pieces: int) -> None:
+    printed = f"before\n{WRAPPED['base64'](LONG)}after\n"
+    stream = StreamMasker([LONG])
+    out = "".join(stream.feed(printed[at : at + pieces]) for at in range(0, len(printed), pieces)) + stream.finish()
+    assert out == mask_text(printed, [LONG]) == "before\n[masked]\nafter\n"
 
 
 def test_a_value_in_a_shells_quotes_is_masked() -> None:
