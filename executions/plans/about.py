@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from executions.plans import vocabulary
 from executions.plans.fields import Fields, meant, under_our_names
 from executions.plans.problems import Code, Problems, did_you_mean, shown
-from executions.plans.secret_values import HOW_TO_FIX, secrets_in
-from executions.plans.steps import as_id, in_words
+from executions.plans.steps import as_id, in_words, look_for_secrets
 
 if TYPE_CHECKING:
     from executions.plans.steps import Draft
@@ -88,11 +87,17 @@ def read_about(plan: Mapping[str, object], metadata: list[Mapping[str, object]],
     if about.rollback_plan:
         # Those that name a tool are looked through with it (rollbacks.py), like the inputs of a step.
         values["rollback_plan"] = [None if rollback_action(item) else item for item in about.rollback_plan]
-    for name, value in values.items():
-        if name != "steps" and vocabulary.is_given(value):
-            for where, what in secrets_in(value, name):
-                problems.add(Code.PLAINTEXT_SECRET, f"{name}{where}", f"It holds {what} in clear.", HOW_TO_FIX)
+    look_for_secrets(values | {name: plan[name] for name in unknown}, "", problems, apart_from=("steps",))
     return about
+
+
+def look_around(document: object, problems: Problems) -> None:
+    """Look for secrets in what stands around the inner plan, of which nothing else is read."""
+    for _ in range(3):
+        if not isinstance(document, Mapping) or "steps" in document or "plan" not in document:
+            return
+        look_for_secrets(document, "", problems, apart_from=("plan",))
+        document = document["plan"]
 
 
 def _tell_unknown(plan: Mapping[str, object], unknown: list[str], problems: Problems) -> None:

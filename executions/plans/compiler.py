@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from executions.plans.about import About, apply_approval_points, read_about, split_document
+from executions.plans.about import About, apply_approval_points, look_around, read_about, split_document
 from executions.plans.addresses import check_address
 from executions.plans.bound_files import bind_files
 from executions.plans.canonical import canonical_form, hash_of
@@ -58,9 +58,11 @@ def compile_plan(
     native form, or a bare list of steps. check: in check mode, whatever the document says of that.
     Raises PlanRefused with all problems at once.
     """
-    plan, metadata, is_plan = split_document(read(document, limits))
+    values = read(document, limits)
+    plan, metadata, is_plan = split_document(values)
     raw_steps = _steps_of(plan, is_plan, limits)
     problems = Problems()
+    look_around(values, problems)
     about = read_about(plan, metadata, problems)
     about.check = about.check or check
     check_title(about.title, check=about.check, problems=problems)

@@ -63,6 +63,8 @@ _SHAPES = (
         r"\b[A-Z0-9_]*(?:PASSWORD|PASSWD|PWD|PASSPHRASE|SECRET|TOKEN|API_KEY|APIKEY|ACCESS_KEY|SECRET_KEY"
         r"|PRIVATE_KEY)=(\S+)",
     ),
+    # A pair of a configuration file, a form or a connection string. A call, as in `password=getpass()`, is none.
+    ("a password", r"(?i)\b[a-z0-9_]*(?:password|passwd|passphrase)=[\"']?([^\s\"'&;|,()<>{}]+)(?:[\s\"'&;|,]|$)"),
     ("a password in an address", r"\b[A-Za-z][A-Za-z0-9+.-]*://[^\s/:@\"'<>]*:([^\s/@\"'<>]+)@"),
     (
         "a credential in a header",

@@ -85,7 +85,9 @@ def read_step(index: int, raw: object, catalog: Catalog, problems: Problems) -> 
     draft.execution_order = fields.number("execution_order", -1e9, 1e9)
     draft.target_refs = _target_refs(fields)
     draft.connection_type = _connection_type(fields)
-    _look_for_secrets(values, draft.path, problems)
+    # Those in the inputs and the rollback are looked for with their tools.
+    said = values | {name: raw[name] for name in unknown}
+    look_for_secrets(said, f"{draft.path}.", problems, apart_from=("inputs", "tool", "rollback"))
     if draft.tool is not None:
         draft.inputs = check_inputs(draft.tool, draft.inputs, f"{draft.path}.inputs", draft.secret_refs, problems)
         draft.action_class = draft.tool.action_class_for(draft.inputs)
@@ -204,13 +206,15 @@ def _connection_type(fields: Fields) -> str | None:
     return None
 
 
-def _look_for_secrets(values: Mapping[str, object], path: str, problems: Problems) -> None:
-    """Secrets anywhere but in the inputs, which are looked through with their tool."""
+def look_for_secrets(
+    values: Mapping[str, object], path: str, problems: Problems, *, apart_from: tuple[str, ...]
+) -> None:
+    """Refuse secrets in clear, also where nobody reads: a request that holds one was seen by too many already."""
     for name, value in values.items():
-        if name in ("inputs", "tool", "rollback") or not isinstance(value, (str, list, dict)):
+        if name in apart_from or not vocabulary.is_given(value):
             continue
         for where, what in secrets_in(value, name):
-            problems.add(Code.PLAINTEXT_SECRET, f"{path}.{name}{where}", f"It holds {what} in clear.", HOW_TO_FIX)
+            problems.add(Code.PLAINTEXT_SECRET, f"{path}{shown(name)}{where}", f"It holds {what} in clear.", HOW_TO_FIX)
 
 
 def _estimate(fields: Fields, draft: Draft) -> float | None:

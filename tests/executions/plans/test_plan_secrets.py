@@ -30,7 +30,9 @@ def request(**inputs: object) -> dict[str, object]:
         "mysql --user=root --password foo", "curl -u user:pw http://a.b", "curl --user=user:pw1 http://a.b",
         "curl -sS -u 'user:pw' http://a.b", "curl -H 'Authorization: Bearer abcdef123' http://a.b",
         "wget --header='X-Api-Key: abcdef123' http://a.b", "redis://:pw@host/0", "postgres://user:p%40ss@host/db",
-        "DB_PASSWORD=hunter2 run", "export AWS_SECRET_ACCESS_KEY=abc/def", "PGPASSWORD=x psql", "API_TOKEN='abc' run",
+        "DB_PASSWORD=hunter2 run",
+        "psql 'host=db password=hunter2'", "user=a&password=hunter2", "db_passwd=hunter2;x=1",
+        "export AWS_SECRET_ACCESS_KEY=abc/def", "PGPASSWORD=x psql", "API_TOKEN='abc' run",
         "-----BEGIN RSA PRIVATE KEY-----\nMIIE", "-----BEGIN OPENSSH PRIVATE KEY-----", "AKIAABCDEFGHIJKLMNOP",
         "kubeadm join --token abcdef.0123", "Authorization: Basic dXNlcjpwdw==", "bearer abcdefghij0123456789",
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.x", "ghp_abcdefghijklmnopqrstuvwxyz0123456789",
@@ -80,6 +82,8 @@ def test_a_secret_in_a_command_line_in_pieces_is_refused_once(argv: list[str]) -
         "chage -l password", "A password must be changed", "-----BEGIN CERTIFICATE-----",
         "-----BEGIN PUBLIC KEY-----",
         "journalctl -u sshd | grep 'Failed password for'", "http://[::1]:80/x@y", "SELECT user FROM mysql.user",
+        "password=getpass.getpass()", "connect(password=secret_of(host))", "password=$PW", "password={{ pw }}",
+        "grep -c password= f", "password=''", "password=None,",
         "echo --password <db_password>", "vault kv get secret/app", "ssh-keygen -t ed25519 -f /root/.ssh/id",
     ],
 )  # fmt: skip
@@ -141,6 +145,23 @@ def test_secrets_in_labels_and_titles_are_refused() -> None:
         ("plaintext_secret", "title"),
         ("plaintext_secret", "labels.token"),
     ]
+
+
+@pytest.mark.parametrize("name", ["password", "ssh_password", "token", "credentials"])
+def test_a_secret_in_a_field_that_nobody_reads_is_refused_all_the_same(name: str) -> None:
+    value = {"username": "u", "password": "hunter2"} if name == "credentials" else "hunter2"
+    at = f"{name}.password" if name == "credentials" else name
+    assert told([step() | {name: value}]) == [("plaintext_secret", f"steps[0].{at}")]
+    assert told({"steps": [step()], name: value}) == [("plaintext_secret", at)]
+    assert told({"plan": {"steps": [step()]}, name: value}) == [("plaintext_secret", at)]
+    assert told({"plan": [step()], "execution_metadata": {name: value}}) == [
+        ("plaintext_secret", f"execution_metadata.{at}")
+    ]
+    compiled({"plan": {"steps": [step() | {name: None}]}, name: {"type": "secret", "path": "a/b"}})
+
+
+def test_a_secret_that_is_a_number_is_refused_too() -> None:
+    assert told([step(password=12345678)]) == [("plaintext_secret", "steps[0].password")]
 
 
 def test_references_are_collected_from_inputs_and_rollbacks() -> None:
