@@ -9,7 +9,7 @@ from typing import get_args
 import re2
 
 from executions.plans.compiled import StoredFanOut, StoredRetry, StoredSuccess
-from executions.plans.fields import Fields
+from executions.plans.fields import Fields, as_number
 from executions.plans.run_as import read_run_as
 from executions.plans.vocabulary import OnFailure, on_failure_of
 from executions.plans.waves import count_or_share, read_gate, read_waves
@@ -112,7 +112,8 @@ def _success(fields: Fields) -> StoredSuccess:
 
 def _exit_codes(part: Fields, codes: object) -> list[int]:
     listed = codes if isinstance(codes, list) else [codes]
-    whole = [code for code in listed if isinstance(code, int) and not isinstance(code, bool)]
+    numbers = [as_number(code) for code in listed]
+    whole = [int(code) for code in numbers if code is not None and code.is_integer()]
     if (
         not listed
         or len(whole) != len(listed)

@@ -105,8 +105,8 @@ def _refuse_misplaced_words(name: str, spec: ParameterSpec) -> None:
     for word, types in _WORDS_OF.items():
         if getattr(spec, word) not in (None, {}) and spec.type not in types:
             raise ValueError(f"parameter {name} is of type {spec.type}, which has no {word}")
-    for word, kind in (("wrap_single", "list"), ("relative", "url")):
-        if getattr(spec, word) and spec.type != kind:
+    for word, kind in (("wrap_single", "list"), ("relative", "url"), ("digits", "string")):
+        if word in spec.model_fields_set and spec.type != kind:
             raise ValueError(f"parameter {name} is of type {spec.type}, which has no {word}")
     if spec.required and spec.default is not None:
         raise ValueError(f"parameter {name} is required and has a default; one of the two is wrong")
@@ -174,5 +174,9 @@ def _items(spec: ParameterSpec) -> Check:
 
 def _text(spec: ParameterSpec, *, min_length: int, max_length: int) -> Check:
     return values.text_check(
-        pattern=spec.pattern, pattern_says=spec.pattern_says, min_length=min_length, max_length=max_length
+        pattern=spec.pattern,
+        pattern_says=spec.pattern_says,
+        min_length=min_length,
+        max_length=max_length,
+        digits=spec.digits,
     )

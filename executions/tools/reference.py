@@ -28,8 +28,8 @@ Every tool that a step can name. This page is written from the catalog, `executi
   line. Where the table says "can be a secret", a secret reference can stand. Nowhere else: the value would be on a
   command line, which every user of the target can see.
 - Inputs that a tool does not know, and inputs that mean nothing for the action, are refused, as is anything of the
-  wrong type. Texts are text: `mode: 0644` without quotes is a number in YAML, 420, and is refused. `null` counts as
-  absent.
+  wrong type. A whole number counts as the text of its digits (`argv: [sleep, 5]`), but not as a `mode`: 420 may mean
+  0644. Other numbers, true and false are no text: write them in quotes. `null` counts as absent.
 - A file that is replaced is replaced in one move, following symbolic links, and keeps owner and mode; access control
   lists and extended attributes are not kept. If the command is killed with SIGKILL in between, the old content stays
   and a file named `.opsconductor.` with six letters may be left beside it.

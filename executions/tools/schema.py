@@ -46,7 +46,8 @@ class ParameterSpec(FileModel):
     """One parameter. `min`, `max` bound numbers; `min_length`, `max_length` characters, or entries of a list.
 
     In a mapping `pattern` and `items` are about the values, `keys` is the pattern of the names. `example` is what
-    people are shown. `relative`: a url may begin with /, and is then at the step's target.
+    people are shown. `relative`: a url may begin with /, and is then at the step's target. `digits`: false where a
+    whole number does not count as its digits, since it may stand for octal ones.
     """
 
     type: ParameterType
@@ -68,6 +69,7 @@ class ParameterSpec(FileModel):
     keys_say: StrictStr | None = None
     wrap_single: StrictBool = False
     relative: StrictBool = False
+    digits: StrictBool = True
     sensitive: StrictBool = False
 
 

@@ -21,6 +21,7 @@ Check = Callable[[Any, bool], Any]
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*(ms|s|sec|m|min|h|d)?")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
+_TOO_LONG_A_NUMBER = 10**18
 # Names, IPv4, IPv6 with a zone. Without a leading dash, so that no program can take it for an option.
 _HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:-]{0,252}(?:%[A-Za-z0-9_.-]{1,32})?")
 _MAX_PATH_BYTES = 4095  # PATH_MAX of Linux without the closing NUL
@@ -67,7 +68,7 @@ def _not_text(value: object) -> Unfit:
             return Unfit("is a secret reference where none can be used", "Give the value itself here.")
         return Unfit("is not a proper secret reference", 'Write {"type": "secret", "path": "db/orders/backup"}.')
     if isinstance(value, bool | int | float):
-        # YAML reads 0644 as 420 and 1.10 as 1.1: turning numbers into text would be a guess.
+        # 1.10 comes as 1.1, and yes as true: turning those into text would be a guess.
         return Unfit(f"must be text, not {_kind(value)}", "Put the value in quotes.")
     return Unfit(f"must be text, not {_kind(value)}", "Give one text.")
 
@@ -80,8 +81,13 @@ def _kind(value: object) -> str:
     return kinds.get(type(value), f"a value of type {type(value).__name__}")
 
 
-def text_check(*, pattern: str | None, pattern_says: str | None, min_length: int, max_length: int) -> Check:
-    """Text of `min_length` to `max_length` characters that the whole `pattern` matches, where there is one."""
+def text_check(
+    *, pattern: str | None, pattern_says: str | None, min_length: int, max_length: int, digits: bool = True
+) -> Check:
+    """Text of `min_length` to `max_length` characters that the whole `pattern` matches, where there is one.
+
+    digits: a whole number counts as the text of its digits, as in `[sleep, 5]` or an exit code that a template gives.
+    """
     matches = re.compile(pattern).fullmatch if pattern else None
     says = pattern_says or f"Write a value that matches {pattern}."
 
@@ -91,7 +97,7 @@ def text_check(*, pattern: str | None, pattern_says: str | None, min_length: int
                 return value
             if has_template(value):
                 return plain_text(value)
-        text = plain_text(value)
+        text = str(value) if digits and type(value) is int and abs(value) < _TOO_LONG_A_NUMBER else plain_text(value)
         length = len(text)
         if length < min_length:
             raise Unfit("is empty" if not length else "is too short", f"Give at least {min_length} characters.")

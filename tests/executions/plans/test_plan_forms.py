@@ -220,6 +220,11 @@ def test_failure_handling_in_prose_sets_on_failure(prose: str, meaning: str) -> 
     assert steps(step(failure_handling=prose))[0]["on_failure"] == meaning
 
 
+def test_exit_codes_may_be_numbers_in_quotes() -> None:
+    [made] = steps(step(success={"exit_codes": ["3", 0, 2.0]}))
+    assert made["success"]["exit_codes"] == [0, 2, 3]
+
+
 def test_on_failure_wins_over_prose() -> None:
     assert steps(step(failure_handling="Abort", on_failure="continue"))[0]["on_failure"] == "continue"
 
@@ -261,7 +266,7 @@ def test_native_fields_arrive_in_the_stored_step() -> None:
         ({"idempotent": "perhaps"}, "idempotent"),
         ({"on_failure": "explode"}, "on_failure"),
         ({"success": {"exit_codes": []}}, "success.exit_codes"),
-        ({"success": {"exit_codes": ["0"]}}, "success.exit_codes"),
+        ({"success": {"exit_codes": ["zero"]}}, "success.exit_codes"),
         ({"success": {"stdout_matches": "(?=x)"}}, "success.stdout_matches"),
         ({"success": {"stdout_matches": "("}}, "success.stdout_matches"),
         ({"fan_out": {"max_failures": "120%"}}, "fan_out.max_failures"),

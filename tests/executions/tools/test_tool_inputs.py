@@ -107,12 +107,16 @@ def test_an_input_with_a_name_that_is_not_text_is_refused(tool: Find) -> None:
     [
         ("command", {"argv": "df -h"}, "argv"),
         ("command", {"argv": []}, "argv"),
-        ("command", {"argv": ["df", 5]}, "argv[1]"),
+        ("command", {"argv": ["df", 5]}, None),
+        ("command", {"argv": ["df", 1.10]}, "argv[1]"),
+        ("command", {"argv": ["df", True]}, "argv[1]"),
+        ("command", {"argv": ["df", 10**18]}, "argv[1]"),
         ("command", {"argv": ["df", None]}, "argv[1]"),
         ("command", {"argv": ["x" * 32_001]}, "argv[0]"),
         ("command", {"argv": ["x" * 30_000] * 9}, "argv"),
         ("command", {"argv": ["env"], "environment": {"A B": "x"}}, "environment"),
-        ("command", {"argv": ["env"], "environment": {"A": 5}}, "environment.A"),
+        ("command", {"argv": ["env"], "environment": {"A": 5}}, None),
+        ("command", {"argv": ["env"], "environment": {"A": 0.5}}, "environment.A"),
         ("command", {"argv": ["env"], "environment": ["A=5"]}, "environment"),
         ("command", {"argv": ["env"], "working_directory": "tmp"}, "working_directory"),
         ("shell", {"command": ""}, "command"),
@@ -129,6 +133,7 @@ def test_an_input_with_a_name_that_is_not_text_is_refused(tool: Find) -> None:
         ("copy", {"path": "/a"}, ""),
         ("copy", {"path": "/a", "content": "x", "source": "/b"}, ""),
         ("copy", {"path": "/a", "content": "x", "mode": 420}, "mode"),
+        ("file_manager", {"action": "chmod", "path": "/a", "mode": 420}, "mode"),
         ("copy", {"path": "/a", "content": "x", "mode": "rw"}, "mode"),
         ("copy", {"path": "/a/../b", "content": "x"}, "path"),
         ("copy", {"path": "/" + "é" * 2_048, "content": "x"}, "path"),
@@ -183,6 +188,13 @@ def test_a_value_that_does_not_fit_is_refused_at_its_place(
 )
 def test_durations_become_seconds(tool: Find, value: object, seconds: float) -> None:
     assert tool("wait").check({"seconds": value}) == ({"seconds": seconds}, [])
+
+
+def test_a_whole_number_is_the_text_of_its_digits(tool: Find) -> None:
+    checked, _ = tool("command").check({"argv": ["sleep", 5, -1], "environment": {"PORT": 8080}})
+    assert (checked["argv"], checked["environment"]) == (["sleep", "5", "-1"], {"PORT": "8080"})
+    checked, _ = tool("config_manager").check({"action": "set", "path": "/a", "key": "port", "value": 8080})
+    assert checked["value"] == "8080"
 
 
 def test_a_single_status_may_stand_without_its_list(tool: Find) -> None:
