@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 import operator
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from django.db.models import Q
@@ -98,9 +99,10 @@ def _groups(name: str, value: object) -> Q:
 
 def _ids(name: str, value: object) -> Q:
     values = value if isinstance(value, list | tuple) else [value]
-    if not values or not all(isinstance(item, int) and not isinstance(item, bool) for item in values):
+    numbers = [item for item in values if isinstance(item, int | str) and re.fullmatch(r"\d{1,30}", str(item))]
+    if not numbers or len(numbers) != len(values):
         raise ValueError(f"The filter {name!r} needs the number of an asset, or a list of numbers.")
-    return Q(pk__in=values)
+    return Q(pk__in=numbers)
 
 
 def _yes_or_no(name: str, value: object) -> Q:
@@ -131,6 +133,8 @@ FILTERS: dict[str, Filter] = {
     "tag": _any_tag,
     "tags": _all_tags,
     "group": _groups,
+    "groups": _groups,
+    "connection": _same_word("connection"),
     "environment": _same_word("environment"),
     "os_type": _same_word("os_type"),
     "status": _same_word("status"),

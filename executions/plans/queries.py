@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from executions.plans.inventory import Inventory
 from executions.plans.order import Graph
 from executions.plans.problems import Code, Problems
-from executions.plans.templates import templates_in
+from executions.plans.templates import Template, templates_in
 
 if TYPE_CHECKING:
     from executions.plans.steps import Draft
@@ -60,6 +60,13 @@ class Queries:
     def is_wrong(self, place: int) -> bool:
         """Whether the query itself is refused, so that nothing more need be said about what comes of it."""
         return place in self._wrong
+
+    def as_rows(self, template: Template) -> Template:
+        """What a query prints are its rows: as a target `{{ steps.ID.stdout }}` means each of them."""
+        printed = template.kind == "output" and template.path == ("stdout",)
+        if printed and any(self._drafts[place].id == template.step_id for place in self.rows):
+            return Template("assets", template.step_id, ())
+        return template
 
     def find(self, step_id: str | None, place: int, graph: Graph | None) -> int | str:
         """The query meant by the step at `place`, by id or the nearest before it, or a sentence why there is none.

@@ -254,7 +254,9 @@ class TargetResolver:
             raise _Refused(
                 Code.UNRESOLVED_PLACEHOLDER, f"{{{{ {shown(str(bad))} }}}} is not a template.", _FIX_TEMPLATE
             ) from None
-        templates = [piece for piece in pieces if isinstance(piece, Template) and piece.kind != "text"]
+        templates = [
+            self.queries.as_rows(piece) for piece in pieces if isinstance(piece, Template) and piece.kind != "text"
+        ]
         if not templates:
             return self._by_name(str(render(text, TemplateContext())))
         if any(one.kind != templates[0].kind or one.step_id != templates[0].step_id for one in templates):

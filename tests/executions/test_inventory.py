@@ -167,7 +167,8 @@ def park(tenant: Tenant) -> TenantInventory:
     add(tenant, "web-1", hostname="web-1.example.com", ip_address="192.0.2.1", tags=["web", "eu"], **linux)
     add(tenant, "web-2", hostname="web-2.example.com", ip_address="192.0.2.2", tags=["web", "us"], **linux)
     add(tenant, "db-1", description="the orders of web", criticality="critical", device_type="server", **linux)
-    add(tenant, "win", os_type="windows", environment="staging", status="maintenance", owner="Ops")
+    windows = {"connection": "powershell", "os_type": "windows", "environment": "staging"}
+    add(tenant, "win", status="maintenance", owner="Ops", **windows)
     add(tenant, "old", is_active=False, **linux)
     for name, members in (("front", ["web-1", "web-2"]), ("both", ["web-1", "db-1"])):
         AssetGroup.objects.create(tenant=tenant, name=name).assets.set(Asset.objects.filter(name__in=members))
@@ -193,6 +194,8 @@ def park(tenant: Tenant) -> TenantInventory:
         ({"group": "front"}, ["web-1", "web-2"]),
         ({"group": ["front", "both"]}, ["web-1", "web-2", "db-1"]),
         ({"group": "nothing"}, []),
+        ({"groups": ["front"], "connection": "SSH"}, ["web-1", "web-2"]),
+        ({"connection": "powershell"}, ["win"]),
         ({"os_type": "Linux", "environment": "production"}, ["web-1", "web-2", "db-1"]),
         ({"os_type": "linux", "tag": "eu", "group": "both"}, ["web-1"]),
         ({"environment": ["staging", "test"]}, ["win"]),
@@ -227,7 +230,7 @@ def test_every_filter_is_used(park: TenantInventory, filters: dict[str, object],
         ({"name": "a\x00"}, "needs a text"),
         ({"ip_address": "192.0.2"}, "needs an IP address"),
         ({"is_active": "maybe"}, "needs true or false"),
-        ({"id": "7"}, "number of an asset"),
+        ({"id": "seven"}, "number of an asset"),
         ({"id": True}, "number of an asset"),
         ({"search": "  "}, "part of a name"),
         ({"search": ["web"]}, "part of a name"),
@@ -246,6 +249,7 @@ def test_a_filter_that_cannot_be_meant_is_refused_never_ignored(
 def test_ids_are_a_filter_too(park: TenantInventory) -> None:
     ids = list(Asset.objects.filter(name__in=["web-1", "foreign"]).values_list("pk", flat=True))
     assert [row["name"] for row in park.query({"id": ids}, ["name"])] == ["web-1"]
+    assert [row["name"] for row in park.query({"id": [str(pk) for pk in ids]}, ["name"])] == ["web-1"]
     assert [row["name"] for row in park.query({"id": 2**70}, ["name"])] == []
 
 

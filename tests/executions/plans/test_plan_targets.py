@@ -90,6 +90,7 @@ def test_a_step_over_an_asset_query_fans_out_over_its_rows() -> None:
     assert targets_of(query(), on("{{ assets[1].hostname }}")) == [3]
     assert targets_of(query(), on(["{{ assets[0].hostname }}", "db"])) == [2, 4]
     assert targets_of(query(), on("{{ steps.find.assets[0].hostname }}")) == [2]
+    assert targets_of(query(), on("{{ steps.find.stdout }}")) == targets_of(query(), on("{{ hostname }}"))
     assert targets_of(query(), on("{{ steps['find'].rows[1].name }}")) == [3]
     assert targets_of(query(), on("{{ name }}.example.com")) == [2, 3]
 
