@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 
 from executions.api.reading import BIGGEST_ID
 from executions.services import Submission
@@ -61,15 +70,21 @@ class SubmissionBody(BaseModel):
         False, description="Only say what would change, and change nothing; also when the plan does not ask for it."
     )
 
-    @field_validator("reason", "trace_id", mode="before")
+    @field_validator("plan", mode="before")
     @classmethod
-    def _none_is_nothing(cls, value: object) -> object:
-        return "" if value is None else value
+    def _one_of_its_forms(cls, value: object) -> object:
+        if value is None:
+            return {}  # a plan without steps, and told so as any other
+        if not isinstance(value, dict | list | str):
+            raise ValueError("A plan must be an object, a list of steps, or a text of JSON or YAML")
+        return value
 
-    @field_validator("tags", mode="before")
+    @field_validator("reason", "trace_id", "tags", "priority", "check", mode="before")
     @classmethod
-    def _none_is_none(cls, value: object) -> object:
-        return [] if value is None else value
+    def _null_is_as_good_as_absent(cls, value: object, info: ValidationInfo) -> object:
+        if value is None and info.field_name is not None:
+            return cls.model_fields[info.field_name].get_default(call_default_factory=True)
+        return value
 
 
 class BatchItem(SubmissionBody):

@@ -101,7 +101,7 @@ def test_all_problems_of_a_plan_come_in_one_answer(admin: Api) -> None:
     assert not Execution.objects.exists()
 
 
-@pytest.mark.parametrize("empty", [{}, [], {"steps": []}, "", "steps: []"])
+@pytest.mark.parametrize("empty", [{}, [], {"steps": []}, "", "steps: []", None])
 def test_an_empty_plan_is_refused(admin: Api, empty: object) -> None:
     told = problem_of(admin.post("executions/", {"plan": empty}), 422, "invalid_plan")
 
@@ -155,6 +155,22 @@ def test_a_misspelt_field_is_refused_and_not_ignored(admin: Api) -> None:
     told = problem_of(admin.post("executions/", {"plan": plan(), "prority": 1}), 422, "invalid_body")
 
     assert [error["path"] for error in told["errors"]] == ["prority"]
+
+
+@pytest.mark.parametrize("wrong", [7, True, 1.5])
+def test_what_is_no_plan_is_told_in_one_sentence(admin: Api, wrong: object) -> None:
+    told = problem_of(admin.post("executions/", {"plan": wrong}), 422, "invalid_body")
+
+    assert [error["path"] for error in told["errors"]] == ["plan"]
+    assert "must be an object" in told["errors"][0]["message"]
+
+
+def test_null_is_as_good_as_absent(admin: Api) -> None:
+    names = ("reason", "tags", "priority", "not_before", "trace_id", "check")
+    response = admin.post("executions/", {"plan": plan(), **dict.fromkeys(names)})
+
+    assert response.status_code == 202
+    assert admin.get(response.json()["links"]["self"]).json()["priority"] == 5
 
 
 def test_all_faults_of_a_body_come_in_one_answer(admin: Api) -> None:
