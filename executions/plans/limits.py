@@ -18,7 +18,7 @@ class PlanLimits:
     """
 
     max_bytes: int = 1024 * 1024
-    max_steps: int = 500
+    max_steps: int = 1000
     max_targets: int = 1000
     max_step_targets: int = 10_000
     max_depth: int = 20
