@@ -117,6 +117,10 @@ class Sshd:
             "host_key": self.host_key,
         }
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
+
     def change_host_key(self) -> None:
         """Set it up anew: the same address shows another key from now on."""
         self.close()

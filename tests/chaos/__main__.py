@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from base64 import b64encode
 from pathlib import Path
 from types import FrameType
 
@@ -54,7 +55,11 @@ def main() -> int:
 
 def _run(arguments: argparse.Namespace, place: Place, folder: Path) -> bool:
     """Run, report, and return whether every promise was kept."""
-    settings = {"SECRET_KEY": "only ever used by this run", "DJANGO_SETTINGS_MODULE": "opsconductor.settings"}
+    settings = {
+        "SECRET_KEY": "only ever used by this run",
+        "DJANGO_SETTINGS_MODULE": "opsconductor.settings",
+        "FIELD_ENCRYPTION_KEYS": b64encode(os.urandom(32)).decode(),  # the hosts read what the driver stores
+    }
     (folder / "driver").mkdir()
     os.environ.update({**settings, "DATABASE_URL": place.url, "VAR_DIR": str(folder / "driver"), "LOG_LEVEL": "ERROR"})
     django.setup()

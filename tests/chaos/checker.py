@@ -20,6 +20,9 @@ DONE = frozenset({*FINAL_EXECUTION, "needs_attention"})
 KINDS_TO = {kind: new for (_, new), kind in EXECUTION_MOVES.items()}
 # What a step may be whose command never began.
 UNTOUCHED = frozenset({"pending", "skipped"})
+# What a network may do to a step on a machine: not begun, or begun and not seen to its end (then it is idempotent).
+OF_THE_NETWORK = frozenset({"unreachable", "connection_lost"})
+KILLED = 128 + 9  # a shell's word for it, over SSH
 TICK_SECONDS = 0.02  # the times of the evidence are cut to hundredths
 
 
@@ -69,7 +72,7 @@ def accepted_means_kept(history: History) -> Iterator[str]:
 
 def never_twice(history: History) -> Iterator[str]:
     for story in history.stories.values():
-        succeeded_under = success_fences(story)
+        succeeded_under = end_fences(story, "succeeded")
         for target in story.targets:
             runs = runs_of(story, target)
             where = f"{named(story)}, step {target.step.key} on {target.asset} ({target.status})"
@@ -90,14 +93,14 @@ def never_twice(history: History) -> Iterator[str]:
                 yield f"{where}: ran {len(under)} times under lease {fence}"
 
 
-def success_fences(story: Story) -> dict[int, int]:
-    """Return under which lease each target of a step succeeded, as the events tell it."""
+def end_fences(story: Story, end: str) -> dict[int, int]:
+    """Return under which lease each target of a step succeeded, or failed, as the events tell it."""
     fence = 0
     found: dict[int, int] = {}
     for event in story.events:
         if event.kind in CLAIMS:
             fence = event.data.get("fence", 0)
-        elif event.kind in ("step.succeeded", "target.succeeded") and "step_target" in event.data:
+        elif event.kind in (f"step.{end}", f"target.{end}") and "step_target" in event.data:
             found[event.data["step_target"]] = fence
     return found
 
@@ -211,7 +214,7 @@ def _claims_in_order(story: Story) -> Iterator[str]:
 
 def evidence_or_nothing(history: History) -> Iterator[str]:
     for story in history.stories.values():
-        succeeded_under = success_fences(story)
+        succeeded_under, failed_under = end_fences(story, "succeeded"), end_fences(story, "failed")
         for target in story.targets:
             where = f"{named(story)}, step {target.step.key} on {target.asset}"
             codes = {run.fence: run.code for run in runs_of(story, target)}
@@ -220,8 +223,13 @@ def evidence_or_nothing(history: History) -> Iterator[str]:
                 if target.exit_code != 0 or codes.get(fence or 0) != 0:
                     yield f"{where}: succeeded under lease {fence} with exit code {target.exit_code}, evidence: {codes}"
             elif target.status == "failed" and target.error_code == "exit_code":
-                if target.exit_code not in codes.values():
+                was_killed = target.is_machine and target.exit_code == KILLED and None in codes.values()
+                if target.exit_code not in codes.values() and not was_killed:
                     yield f"{where}: failed with exit code {target.exit_code}, evidence: {codes}"
+            elif target.status == "failed" and target.is_machine and target.error_code in OF_THE_NETWORK:
+                fence = failed_under.get(target.id, 0)
+                if target.error_code == "unreachable" and fence in codes:
+                    yield f"{where}: is said not to have begun under lease {fence}, and ran"
             elif target.status == "failed" and target.error_code != "killed_by_signal":
                 yield f"{where}: failed for a reason that nobody gave it: {target.error_code}"
         if story.status == "succeeded" and any(target.status != "succeeded" for target in story.targets):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import os
@@ -10,7 +11,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 from django.contrib.auth import get_user_model
@@ -18,6 +21,7 @@ from django.core.management import call_command
 
 from executions.models import Asset
 from safety.models import Tenant, User
+from safety.secrets.keeping import store_secret
 from tests.chaos import wall_clock
 from tests.chaos.checker import check
 from tests.chaos.device import Device
@@ -26,6 +30,7 @@ from tests.chaos.faults import Injector, schedule
 from tests.chaos.history import read_history
 from tests.chaos.hosts import Host, words_of
 from tests.chaos.load import Load
+from tests.chaos.machines import SECRET, Machines, can_be_made
 from tests.chaos.outside import Outside
 from tests.chaos.place import Place
 from tests.chaos.relay import Relay
@@ -64,15 +69,18 @@ def drive(options: Options, place: Place, folder: Path, settings: dict[str, str]
     marks = folder / "marks"
     marks.mkdir()
     outside = Outside()
+    machines = Machines(folder, outside) if can_be_made() else None
     try:
-        load = Load(options.seed, options.executions, marks, Device(outside, marks).port)
-        by = _people_and_assets(load)
+        load = Load(
+            options.seed, options.executions, marks, Device(outside, marks).port, has_machines=machines is not None
+        )
+        by = _people_and_assets(load, machines)
         library = wall_clock.build(folder)
         hosts = [
             Host(
                 name,
                 folder,
-                relay := Relay(outside, place.socket),
+                relay := Relay(outside, partial(asyncio.open_unix_connection, place.socket)),
                 wall_clock.WallClock(library, folder / f"{name}.clock") if library else None,
                 {
                     **settings,
@@ -89,8 +97,10 @@ def drive(options: Options, place: Place, folder: Path, settings: dict[str, str]
             for name in (f"host-{number}" for number in range(options.hosts))
         ]
         with _stopped_at_the_end(hosts):
-            return _Run(options, place, hosts, load, by, say, marks).run()
+            return _Run(options, place, hosts, machines, load, by, say, marks).run()
     finally:
+        if machines is not None:
+            machines.close()
         outside.close()
 
 
@@ -100,6 +110,7 @@ class _Run:
         options: Options,
         place: Place,
         hosts: list[Host],
+        machines: Machines | None,
         load: Load,
         by: User,
         say: Callable[[str], None],
@@ -119,7 +130,14 @@ class _Run:
         self._injector = Injector(
             place,
             hosts,
-            schedule(options.seed, options.hosts, options.pause_seconds, options.lease_seconds),
+            machines,
+            schedule(
+                options.seed,
+                options.hosts,
+                options.pause_seconds,
+                options.lease_seconds,
+                has_machines=machines is not None,
+            ),
         )
         self._began = time.monotonic()
         self._said_at = 0.0
@@ -220,11 +238,17 @@ class _Run:
         return [host.stopped(STOP_SECONDS) for host in self._hosts]
 
 
-def _people_and_assets(load: Load) -> User:
+def _people_and_assets(load: Load, machines: Machines | None) -> User:
     tenant = Tenant.objects.get(name="default")
-    for name in load.assets:
-        Asset.objects.create(tenant=tenant, name=name, connection="local", environment="development")
     by: User = get_user_model().objects.create_superuser("chaos", password="not-a-password", tenant=tenant)
+    here: dict[str, Any] = {"connection": "local"}
+    there: dict[str, Any] = {}
+    if machines is not None:
+        store_secret(tenant, SECRET, machines.private_key, by=by)
+        there = machines.asset_fields
+    for name in load.assets:
+        how = there if name in load.machines else here
+        Asset.objects.create(tenant=tenant, name=name, environment="development", **how)
     return by
 
 
@@ -246,7 +270,13 @@ def reap_orphans(known: set[int]) -> None:
 
 
 def _is_server(process: psutil.Process) -> bool:
-    return "embedded_postgres.keeper" in words_of(process) or words_of(process).split(" ")[0].endswith("postgres")
+    words = words_of(process)
+    return "embedded_postgres.keeper" in words or words.split(" ")[0].endswith("postgres") or _is_sshd(process)
+
+
+def _is_sshd(process: psutil.Process) -> bool:
+    """The server itself, not one of its connections."""
+    return "-D -e -f" in words_of(process)
 
 
 def _left_over() -> list[psutil.Process]:
@@ -258,7 +288,9 @@ def _left_over() -> list[psutil.Process]:
         left = [
             process
             for process in psutil.Process().children(recursive=True)
-            if process.pid not in servers and not any(parent.pid in servers for parent in _parents(process))
+            if process.pid not in servers
+            # What a server of ours started belongs to it; what a machine's started has to be gone.
+            and not any(parent.pid in servers and not _is_sshd(parent) for parent in _parents(process))
         ]
         if not left or time.monotonic() > until:
             return left

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import psutil
 
 from tests.chaos.hosts import Host, send
+from tests.chaos.machines import Machines
 from tests.chaos.place import Place
 from tests.chaos.relay import TO_CLIENT, TO_SERVER
 
@@ -23,10 +24,11 @@ Begin = Callable[["Scene"], "End | None"]
 
 @dataclass(slots=True)
 class Scene:
-    """What a fault works on: one host, drawn for it, and the database that all hosts share."""
+    """What a fault works on: one host, drawn for it, and the database and the machines that all hosts share."""
 
     place: Place
     host: Host
+    machines: Machines | None
     dice: random.Random
 
 
@@ -34,7 +36,8 @@ class Scene:
 class Kind:
     """One kind of fault. Faults that share a `claim` never overlap: two of them would be one, or could not be undone.
 
-    `claim` is "server", or "network", "clock", "power", "freeze" of the host. `lasts`: shortest and longest seconds.
+    `claim` is "server", "machines", or "network", "clock", "power", "freeze" of the host. `lasts`: shortest and longest
+    seconds.
     """
 
     name: str
@@ -175,7 +178,56 @@ def jump_clock(scene: Scene) -> End | None:
     return lambda: clock.jump_to(0.0)
 
 
-def kinds(lease_seconds: float) -> list[Kind]:
+def on_machines(begin: Callable[[Machines, random.Random], End | None]) -> Begin:
+    return lambda scene: begin(scene.machines, scene.dice) if scene.machines else None
+
+
+def kill_on_machine(who: Callable[[Machines], Sequence[psutil.Process]]) -> Begin:
+    return on_machines(lambda machines, dice: nothing if _one_of(dice, who(machines), signal.SIGKILL) else None)
+
+
+def cut_machines(machines: Machines, dice: random.Random) -> End | None:
+    machines.relay.cut()
+    return nothing
+
+
+def hold_machines(machines: Machines, dice: random.Random) -> End | None:
+    machines.relay.hold(*dice.choice([(TO_SERVER, TO_CLIENT), (TO_SERVER,), (TO_CLIENT,)]))
+    break_at_end = dice.random() < 0.5
+
+    def end() -> None:
+        if break_at_end:
+            machines.relay.cut()
+        machines.relay.heal()
+
+    return end
+
+
+def slow_machines(machines: Machines, dice: random.Random) -> End | None:
+    machines.relay.slow_down(dice.choice([0.01, 0.05, 0.2]))
+    return machines.relay.heal
+
+
+def crash_machines(machines: Machines, dice: random.Random) -> End | None:
+    machines.crash()
+    return machines.start
+
+
+def of_machines(lease_seconds: float) -> list[Kind]:
+    """Return the kinds of fault that come between workers and machines."""
+    short, long = (0.2, lease_seconds / 3), (lease_seconds + 1, lease_seconds + 3)
+    return [
+        Kind("machines: kill -9 of a running command", 5, kill_on_machine(Machines.commands)),
+        Kind("machines: kill -9 of a process of a guard", 5, kill_on_machine(Machines.guards)),
+        Kind("machines: connections cut", 6, on_machines(cut_machines)),
+        Kind("machines: network held, shorter than a lease", 4, on_machines(hold_machines), "machines", short),
+        Kind("machines: network held, longer than a lease", 4, on_machines(hold_machines), "machines", long),
+        Kind("machines: slow network", 4, on_machines(slow_machines), "machines", (2.0, 8.0)),
+        Kind("machines: sshd gone for a while", 4, on_machines(crash_machines), "machines", (0.5, 4.0)),
+    ]
+
+
+def kinds(lease_seconds: float, *, has_machines: bool) -> list[Kind]:
     """Return every kind of fault for a lease of this length."""
     short, long = (0.2, lease_seconds / 3), (lease_seconds + 1, lease_seconds + 3)
     return [
@@ -204,13 +256,16 @@ def kinds(lease_seconds: float) -> list[Kind]:
         Kind("slow network", 5, slow_down, "network", (2.0, 8.0)),
         Kind("disk of the output full", 4, fill_disk, "server", (2.0, 5.0)),
         Kind("wall clock jumps", 6, jump_clock, "clock", (1.0, 10.0)),
+        *(of_machines(lease_seconds) if has_machines else ()),
     ]
 
 
-def schedule(seed: int, hosts: int, pause_seconds: float, lease_seconds: float) -> Iterator[Planned]:
+def schedule(
+    seed: int, hosts: int, pause_seconds: float, lease_seconds: float, *, has_machines: bool
+) -> Iterator[Planned]:
     """Yield faults without end: each kind once in some order, then by weight, with exponential pauses."""
     dice = random.Random(f"faults {seed}")
-    known = kinds(lease_seconds)
+    known = kinds(lease_seconds, has_machines=has_machines)
     first = dice.sample(known, len(known))
     weights = [kind.weight for kind in known]
     while True:
@@ -236,6 +291,7 @@ class Injector:
 
     place: Place
     hosts: Sequence[Host]
+    machines: Machines | None
     planned: Iterator[Planned]
     injected: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
@@ -265,10 +321,10 @@ class Injector:
 
     def _begin(self, planned: Planned, now: float) -> bool:
         kind, host = planned.kind, self.hosts[planned.host]
-        claim = (kind.claim, "" if kind.claim == "server" else host.name)
+        claim = (kind.claim, "" if kind.claim in ("server", "machines") else host.name)
         if not host.is_up or (kind.claim and any(one.claim == claim for one in self.under_way)):
             return False
-        end = kind.begin(Scene(self.place, host, random.Random(planned.seed)))
+        end = kind.begin(Scene(self.place, host, self.machines, random.Random(planned.seed)))
         if end is None:
             return False
         if end is not nothing:

@@ -37,6 +37,7 @@ class Target:
     status: str
     exit_code: int | None
     error_code: str
+    is_machine: bool  # reached over SSH
 
 
 @dataclass(slots=True)
@@ -107,7 +108,9 @@ def read_history(
             steps[step.id] = step
             stories[execution_id].steps.append(step)
     for execution_id, target_id, step_id, *columns in rows(
-        "SELECT execution_id, id, step_id, name, status, exit_code, error_code FROM executions_steptarget ORDER BY id"
+        "SELECT t.execution_id, t.id, t.step_id, t.name, t.status, t.exit_code, t.error_code,"
+        " coalesce(a.connection = 'ssh', false)"
+        " FROM executions_steptarget t LEFT JOIN executions_asset a ON a.id = t.asset_id ORDER BY t.id"
     ):
         if execution_id in stories:
             stories[execution_id].targets.append(Target(target_id, steps[step_id], *columns))

@@ -43,16 +43,23 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Makes the same executions again for the same seed. `marks` is where steps write; `device` the port of reads."""
+    """Makes the same executions again for the same seed. `marks` is where steps write; `device` the port of reads.
+
+    With `has_machines` every other asset is a machine that is reached over SSH."""
 
     seed: int
     executions: int
     marks: Path
     device: int
+    has_machines: bool = False
 
     @property
     def assets(self) -> list[str]:
         return [f"asset-{number:02d}" for number in range(max(8, min(60, self.executions // 12)))]
+
+    @property
+    def machines(self) -> list[str]:
+        return self.assets[1::2] if self.has_machines else []
 
     def make(self) -> list[Wanted]:
         dice = random.Random(f"load {self.seed}")
@@ -65,6 +72,8 @@ class Load:
     def _one(self, number: int, kind: str, dice: random.Random) -> Wanted:
         # A few assets are wanted by many, so that there are lines of both readers and writers.
         assets = self.assets[: max(4, len(self.assets) // 6)] if dice.random() < 0.3 else self.assets
+        if kind == "poison":  # finds its worker among its own parents
+            assets = [asset for asset in assets if asset not in self.machines]
         chosen = dice.sample(assets, dice.choice([1, 1, 1, 2]))
         count = dice.choice([1, 1, 2, 3, 4])
         side_by_side = count > 1 and dice.random() < 0.2

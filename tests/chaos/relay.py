@@ -1,22 +1,25 @@
-"""One host's way to the database server: a TCP port that passes bytes on, slowly, one way only, not at all, or cuts."""
+"""A way to a server: a TCP port that passes bytes on, slowly, one way only, not at all, or cuts."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 
 from tests.chaos.outside import Outside
 
 TO_SERVER, TO_CLIENT = "to the server", "to the client"
 WAYS = (TO_SERVER, TO_CLIENT)
 
+Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+
 
 class Relay:
     """Listens on a free port of loopback. The methods below may be called from any thread but the loop's."""
 
-    def __init__(self, outside: Outside, server_socket: str) -> None:
+    def __init__(self, outside: Outside, connect: Connect) -> None:
         self._outside = outside
-        self._server_socket = server_socket
+        self._connect = connect
         self._writers: set[asyncio.StreamWriter] = set()
         self._delay = 0.0
         self.port = 0
@@ -62,7 +65,7 @@ class Relay:
         self._writers.add(to_client)
         pumps: list[asyncio.Task[None]] = []
         try:
-            from_server, to_server = await asyncio.open_unix_connection(self._server_socket)
+            from_server, to_server = await self._connect()
             writers.add(to_server)
             self._writers.add(to_server)
             pumps = [

@@ -123,6 +123,17 @@ FALSE = {
         row("UPDATE executions_steptarget SET exit_code = 3 WHERE execution_id = {first}"),
         "evidence or nothing",
     ),
+    "a machine that is said not to have been reached, and was": (
+        row(
+            "WITH moved AS (UPDATE executions_asset SET connection = 'ssh' WHERE name = 'one'),"
+            " ended AS (UPDATE executions_execution SET status = 'failed' WHERE id = {first}),"
+            " told AS (UPDATE executions_event SET kind = 'step.failed' WHERE execution_id = {first}"
+            " AND kind = 'step.succeeded')"
+            " UPDATE executions_steptarget SET status = 'failed', exit_code = NULL, error_code = 'unreachable'"
+            " WHERE execution_id = {first}"
+        ),
+        "evidence or nothing",
+    ),
     "a mark after the end": (lambda stage: marks(stage, later(2.0)), "stop means stop"),
     "a status without its event": (
         row("UPDATE executions_execution SET status = 'failed' WHERE id = {first}"),
