@@ -119,11 +119,14 @@ class CleanupControl(Control):
     def over_limit(self) -> str:
         return f"The {settings.CLEANUP.total_seconds():g} s that cleanup has were over."
 
-    def hurry(self) -> None:
-        """Have it end within the time of a cleanup, counted from when this was said first."""
+    def hurry(self, spent: float = 0.0) -> None:
+        """Have it end within the time of a cleanup, counted from when this was said first. `spent`: how many seconds of
+        it earlier attempts have had."""
         if self._end_of_time is None:
-            seconds = settings.CLEANUP.total_seconds()
-            self._end_of_time = asyncio.get_running_loop().call_later(seconds, super().stop, "timeout")
+            left = settings.CLEANUP.total_seconds() - spent
+            if left <= 0:
+                return super().stop("timeout")
+            self._end_of_time = asyncio.get_running_loop().call_later(left, super().stop, "timeout")
 
     def close(self) -> None:
         if self._end_of_time is not None:

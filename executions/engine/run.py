@@ -24,7 +24,7 @@ from executions.engine.secret_desk import SecretDesk
 from executions.engine.secrets import RunSecrets
 from executions.engine.state import ExecutionState, StepState
 from executions.engine.step import StepRunner, raise_gravest
-from executions.engine.undoing import asks_for_rollback, told, undos_of
+from executions.engine.undoing import asks_for_rollback, spent_on_cleanup, told, undos_of
 from executions.engine.verdict import Verdict
 from executions.services.stop import WITHDRAWN
 from executions.states import ExecutionStatus, StepStatus, execution_event, sources_of
@@ -231,7 +231,7 @@ class ExecutionRun:
     async def _roll_back(self, rollback: Rollback, ending: Ending, *, hurried: bool) -> None:
         """Undo what is left, then end the execution as it was to end before; or ask a person."""
         if hurried:
-            rollback.control.hurry()
+            rollback.control.hurry(spent_on_cleanup(self.state.undoing))
         await rollback.run()
         if self.control.lease_lost:
             return

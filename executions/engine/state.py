@@ -90,7 +90,8 @@ class ExecutionState:
     approvals: (step's id or '', id of the user) of each one that was given to this plan on these targets.
     reach: by asset, how it is reached (engine/reach.py).
     rollbacks: what undoes steps, in the order in which they are undone; there from the moment that it begins.
-    undoing: what was said as it began, and `answered`: whether a person has said since then how it goes on.
+    undoing: what was said as it began; `answered`: whether a person has said since then how it goes on; `spent`: how
+    each attempt that had it since it was told to hurry ended, and after how many seconds.
     """
 
     id: int

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
 
 from executions.connectors.base import ErrorCode
 from executions.engine.outcome import BAD, Ending
 from executions.engine.state import ExecutionState, StepState, TargetState
 from executions.engine.verdict import Verdict
 from executions.states import NOT_UNDONE, ExecutionStatus, StepStatus
+from queueing.models import AttemptEnd
 
 E = ExecutionStatus
 S = StepStatus
@@ -133,6 +137,21 @@ def _dependencies(state: ExecutionState) -> dict[str, set[str]]:
         needs = step.planned["depends_on"]
         below[step.key] = set(needs).union(*(below[key] for key in needs if key in below))
     return below
+
+
+def spent_on_cleanup(undoing: Mapping[str, Any] | None) -> float:
+    """Return how many seconds earlier attempts have worked at a cleanup, by the database's clock.
+
+    Of one whose worker fell silent the last lease does not count: what it did after it was last heard of, nobody knows,
+    and what was only waited for is not time that was used. Nor does what passed while nobody had it.
+    """
+    if undoing is None:
+        return 0.0
+    lease = settings.LEASE.total_seconds()
+    return sum(
+        max(0.0, float(seconds) - (lease if end == AttemptEnd.LEASE_EXPIRED else 0.0))
+        for end, seconds in undoing.get("spent") or ()
+    )
 
 
 # -- what came of it --------------------------------------------------------------------------------------------------

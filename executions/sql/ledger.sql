@@ -249,10 +249,20 @@ BEGIN
         'document', p.document,
         'steps', steps.rows,
         'rollback', CASE WHEN steps.is_undone THEN (
-             SELECT v.data || jsonb_build_object('answered', EXISTS (
-                      SELECT 1 FROM executions_event w
-                       WHERE w.execution_id = e.id AND w.kind = 'execution.requeued' AND w.seq > v.seq))
-               FROM executions_event v WHERE v.execution_id = e.id AND v.kind = 'rollback.started'
+             SELECT v.data || jsonb_build_object('answered', said.answered, 'spent', (
+                      SELECT jsonb_agg(jsonb_build_array(a."end",
+                                       extract(epoch FROM a.ended_at - greatest(a.leased_at, hurry.since))))
+                        FROM queueing_attempt a WHERE a.execution_id = e.id AND a.ended_at > hurry.since))
+               FROM executions_event v
+              CROSS JOIN LATERAL (
+                    SELECT EXISTS (SELECT 1 FROM executions_event w WHERE w.execution_id = e.id
+                                      AND w.kind = 'execution.requeued' AND w.seq > v.seq) AS answered) said
+              CROSS JOIN LATERAL (  -- since when it has the time of a cleanup and no more: as it was said first
+                    SELECT CASE WHEN v.data ->> 'seconds' IS NOT NULL AND NOT said.answered THEN v.at
+                                WHEN e.status = 'cancelling' THEN (
+                                     SELECT max(c.at) FROM executions_event c
+                                      WHERE c.execution_id = e.id AND c.kind = 'execution.cancelling') END AS since) hurry
+              WHERE v.execution_id = e.id AND v.kind = 'rollback.started'
               ORDER BY v.seq DESC LIMIT 1) END,
         'targets', targets.rows, 'faults', targets.faults)), '[]'::jsonb)
       FROM executions_execution e JOIN executions_executionplan p ON p.execution_id = e.id

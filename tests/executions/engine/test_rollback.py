@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from django.db.models import F
 from django.db.models.functions import Now
 
 from executions.models import Asset, Event, Execution, OutputChunk, Step, StepTarget
@@ -301,6 +303,45 @@ def test_cleanup_has_its_time_and_no_more(
     assert rows(cancelled) == {"change": {"web-1": "timed_out"}, "backup": {"web-1": "pending"}}
     assert rows(out_of_time) == {"change": {"web-2": "timed_out"}, "backup": {"web-2": "pending"}}
     assert log.undone() == []
+    assert_nothing_left_behind()
+
+
+def test_the_time_of_a_cleanup_is_that_of_all_its_workers_together(
+    workers: Workers, begin: Begin, requester: User, log: Log, tmp_path: Path
+) -> None:
+    """A worker that is killed in the middle of a cleanup leaves the next one what was left of its seconds."""
+    started, released = tmp_path / "started", tmp_path / "released"
+    hosts = make_hosts("web-1", "web-2", "web-3")
+    undo = f"{log.does('unchange')}; touch {started}-{{{{ hostname }}}}; until test -e {released}; do sleep 0.05; done"
+
+    def plan(host: str, step: dict[str, Any]) -> int:
+        change = undoable("change", log, [host])
+        change["rollback"] = {"tool": "shell", "inputs": {"command": undo}, "idempotent": True}
+        return begin(undoable("backup", log, [host]), change, {**step, "targets": [host]})
+
+    slow = shell("slow", f"touch {started}-slow-{{{{ hostname }}}}; sleep 120", idempotent=True)
+    cancelled, quick = plan("web-1", slow), plan("web-2", slow)
+    cancelled_later = plan("web-3", shell("check", "false", on_failure="rollback"))
+    workers.start(WORKER_PROCESSES="1", CLEANUP_SECONDS="300")
+    wait_until(lambda: all(Path(f"{started}-slow-{host}").exists() for host in hosts[:2]), what="the slow steps")
+    wait_until(Path(f"{started}-web-3").exists, what="the rollback that is cancelled")
+    for execution_id in (cancelled, quick, cancelled_later):
+        cancel(execution_id, by=requester, reason="wrong window")
+    wait_until(lambda: all(Path(f"{started}-{host}").exists() for host in hosts), what="the rollbacks")
+    spent = timedelta(seconds=400)
+    for execution_id in (cancelled, cancelled_later):
+        told = Event.objects.filter(execution_id=execution_id, kind__in=("rollback.started", "execution.cancelling"))
+        assert told.update(at=F("at") - spent) == 2
+        assert QueueEntry.objects.filter(pk=execution_id).update(leased_at=F("leased_at") - spent) == 1
+    assert workers.kill_one() is not None
+    released.touch()
+
+    assert ended(quick).status_reason == "Cancelled. Rolled back on web-2: change, backup."
+    for execution_id in (cancelled, cancelled_later):
+        assert ended(execution_id).status == "needs_attention"
+        error = DeadLetter.objects.get(execution_id=execution_id).error
+        assert "What undoes backup, change was not begun. The 300 s that cleanup has were over." in error
+    assert sorted(log.undone()) == sorted([*(f"unchange {host}" for host in hosts), "unchange web-2", "unbackup web-2"])
     assert_nothing_left_behind()
 
 

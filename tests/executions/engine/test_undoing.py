@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from executions.engine.undoing import (
     given_up,
     is_open,
     rollback_verdict,
+    spent_on_cleanup,
     story,
     undos_of,
     was_carried_out,
@@ -206,6 +208,14 @@ def test_a_plan_of_an_earlier_release_is_undone_once_and_never_twice_by_itself()
     made = planned_rollback(step("change", {1: "succeeded"}, 1).planned)
     assert (made["idempotent"], made["retry"]["max_attempts"], made["timeout_seconds"]) == (False, 1, None)
     assert made["success"] == {"exit_codes": [0], "stdout_matches": None}
+
+
+def test_what_a_cleanup_has_spent_is_what_its_workers_were_seen_to(settings: Any) -> None:
+    """Of a worker that fell silent the last lease is not counted: it was waited for."""
+    settings.LEASE = timedelta(seconds=30)
+    spent = [["worker_died", 4.5], ["lease_expired", 41.0], ["lease_expired", 30.0], ["handed_back", 2.5]]
+    assert spent_on_cleanup({"spent": spent}) == 4.5 + 11 + 2.5
+    assert spent_on_cleanup({"spent": None}) == spent_on_cleanup(None) == 0
 
 
 def test_rows_of_rollbacks_are_loaded_with_their_targets_and_the_order_of_the_ends() -> None:
