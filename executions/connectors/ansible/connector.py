@@ -16,7 +16,8 @@ from executions.connectors.ansible.contents import StoredFiles
 from executions.connectors.ansible.folder import NoMemoryFolder, RunFolder, make_folder
 from executions.connectors.ansible.machines import Describer, Keys, Machine
 from executions.connectors.ansible.playbooks import NoPlaybook, find_playbook
-from executions.connectors.ansible.run import PlaybookRun
+from executions.connectors.ansible.run import PlaybookRun, Said
+from executions.connectors.ansible.tidy import PATIENCE_SECONDS, name_of
 from executions.connectors.base import ErrorCode, Invocation, Outcome, OutputSink, Stop, Target
 from executions.connectors.local import LocalConnector
 
@@ -28,6 +29,7 @@ RUNS_AT_ONCE = 4  # in a worker; each is about 75 MB, and 20 MB for each target 
 _NEEDED = ("ansible_runner", "ansible")
 _INSTALL = "This worker cannot run playbooks: install requirements-ansible.txt on its host, then restart it."
 _PROGRAM = Path(__file__).with_name("program.py")
+_TIDY = Path(__file__).with_name("tidy.py")
 PLAYBOOKS = "playbooks"  # in the run's folder: the copy that is run
 _SUBMIT_ANEW = (
     "Nothing ran. Look at what is there now, and submit the plan again: it is then shown, and approved, with that. If"
@@ -129,7 +131,8 @@ class AnsibleConnector:
             run.end_all(playbook)
             return
         keys = Keys(folder.path)
-        describer = Describer(keys, self._known_hosts, invocation.run_as, fence, self._agents)
+        run.name = name = name_of(folder.token)
+        describer = Describer(keys, self._known_hosts, invocation.run_as, fence, name, self._agents)
         machines = run.begin(await asyncio.to_thread(describer.all, run.targets))
         if not machines:
             return
@@ -141,8 +144,30 @@ class AnsibleConnector:
             max_output_bytes=invocation.max_output_bytes,
         )
         outcome = await self._commands.run(command, Target(connection="local"), sink=run, stop=stop, fence=fence)
+        if _may_still_act(outcome, stop):
+            run.tidied = await self._tidy(folder, name, stop, fence)
         await asyncio.to_thread(end_connections, folder.path / "cp")
         run.end(outcome)
+
+    async def _tidy(self, folder: RunFolder, name: str, stop: Stop, fence: int) -> set[int]:
+        """Remove what the run has put on its targets, and return where there was something: over the connections that
+        it left open, for a few seconds at most, and no longer than the worker may act."""
+        sink = Said()
+        command = Invocation(
+            argv=(sys.executable, "-I", str(_TIDY)),
+            stdin=json.dumps({"sockets": str(folder.path / "cp"), "run": name}).encode(),
+            environment={"TMPDIR": str(folder.path / "tmp")},
+        )
+        own = Stop(grace_seconds=0)  # the run's may have been asked already: that is when there is most to remove
+        timer = asyncio.get_running_loop().call_later(PATIENCE_SECONDS + 1, own.request, "timeout")
+        lost = asyncio.ensure_future(stop.wait_for_lease_lost())
+        lost.add_done_callback(lambda done: None if done.cancelled() else own.request("lease_lost"))
+        try:
+            await self._commands.run(command, Target(connection="local"), sink=sink, stop=own, fence=fence)
+        finally:
+            timer.cancel()
+            lost.cancel()
+        return {int(word) for word in sink.text.split()}
 
     def _copied(self, folder: RunFolder, invocation: Invocation, asked: Mapping[str, Any]) -> Path | Outcome:
         """Copy the folder of playbooks into that of the run, and return the playbook there; or why it may not run.
@@ -268,6 +293,13 @@ def _asked_for(invocation: Invocation) -> dict[str, Any]:
     except ValueError:
         pass
     raise NoPlaybook("is not named", "Name it in the input playbook.")
+
+
+def _may_still_act(outcome: Outcome, stop: Stop) -> bool:
+    """Whether something may be done on the targets after a run: not when it was the warden that ended it."""
+    if stop.requested:
+        return stop.reason != "lease_lost"
+    return outcome.error_code != ErrorCode.STOPPED
 
 
 def _no_playbook(problem: NoPlaybook) -> Outcome:

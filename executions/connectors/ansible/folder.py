@@ -31,6 +31,11 @@ class RunFolder:
         """How names of shared memory begin that belongs to the run; on Linux they are files beside the folder."""
         return f"{self.path.name}-"
 
+    @property
+    def token(self) -> str:
+        """What tells the run from all others."""
+        return self.path.name.rpartition("-")[2]
+
     def write(self, name: str, text: str) -> Path:
         """Put a file there that only this user can read."""
         path = self.path / name

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import asyncssh
 
+from executions.connectors.ansible.tidy import name_at
 from executions.connectors.base import Credential, ErrorCode, Outcome, Target
 from executions.connectors.local import own_user
 from executions.connectors.ssh.host_keys import FINGERPRINT, KeyBook
@@ -79,19 +80,21 @@ class Keys:
 @dataclass(frozen=True, slots=True)
 class Describer:
     """Describes the targets of one run. `known_hosts`: the file that counts for assets without a host key.
-    `agents`: the sockets that credentials may name."""
+    `run`: what the names of its folders on the targets begin with. `agents`: the sockets that credentials may name."""
 
     keys: Keys
     known_hosts: str
     run_as: str
     fence: int
+    run: str
     agents: frozenset[str] = frozenset()
 
     def all(self, targets: Sequence[Target]) -> list[Machine | Outcome]:
         """For each target how ansible is told of it, or why it cannot be part of the run. To be run in a thread."""
-        return [self._one(target, alias) for target, alias in zip(targets, aliases_of(targets), strict=True)]
+        names = aliases_of(targets)
+        return [self._one(place, target, names[place]) for place, target in enumerate(targets)]
 
-    def _one(self, target: Target, alias: str) -> Machine | Outcome:
+    def _one(self, place: int, target: Target, alias: str) -> Machine | Outcome:
         variables: dict[str, object] = {
             "ansible_connection": "local" if target.connection == "local" else "ssh",
             "ansible_python_interpreter": "auto_silent",
@@ -103,7 +106,7 @@ class Describer:
         try:
             if target.connection == "local":
                 return self._local(alias, variables)
-            return self._far(target, alias, variables)
+            return self._far(target, alias, {**variables, "ansible_remote_tmp": name_at(self.run, place)})
         except NoWay as refusal:
             return refusal.outcome
 

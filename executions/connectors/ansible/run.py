@@ -8,11 +8,23 @@ from typing import Any
 
 from executions.connectors.ansible.machines import Machine
 from executions.connectors.ansible.story import Story
+from executions.connectors.ansible.tidy import name_at
 from executions.connectors.base import ErrorCode, Outcome, OutputSink, Stream, Target
 
 _LONGEST_LINE = 16 * 1024 * 1024  # the program cuts every text, so its own have no more than 12 MiB
 _LAST_WORDS = 2000
 _LONGEST_SENTENCE = 600
+
+
+class Said:
+    """The sink of the program that tidies up: what it wrote."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write(self, stream: Stream, data: bytes) -> None:
+        if stream == "stdout":
+            self.text += data.decode("ascii", "replace")
 
 
 class PlaybookRun:
@@ -34,6 +46,8 @@ class PlaybookRun:
         self._broken = ""  # why the program could not even start it
         self._counted = False
         self._ended: Mapping[str, Any] | None = None
+        self.name = ""  # what the names of its folders on the targets begin with
+        self.tidied: set[int] = set()  # where such a folder was removed after it
 
     def begin(self, described: Sequence[Machine | Outcome]) -> list[Machine]:
         """Take in how ansible is told of the targets; those that it cannot be told of get their outcome at once."""
@@ -112,13 +126,15 @@ class PlaybookRun:
             return self._stopped(place, story, outcome)
         if outcome.exit_code is None:  # the program itself could not be started
             return outcome
+        left = self._left_there(place, story)
         if self._broken and not self._began:
             return Outcome(None, ErrorCode.START_FAILED, f"The playbook could not be started. {self._broken}")
         why = self._why()
         if self._ended is not None and not story.begun:
             sentence = f"ansible-playbook ended before it came to this host. {why}"
             return Outcome(None, ErrorCode.INVALID_INVOCATION, sentence)
-        return Outcome(None, ErrorCode.NO_ANSWER, f"ansible-playbook broke off: nobody knows how far it came. {why}")
+        sentence = f"ansible-playbook broke off: nobody knows how far it came. {why}{left}"
+        return Outcome(None, ErrorCode.NO_ANSWER, sentence)
 
     def _stopped(self, place: int, story: Story, outcome: Outcome) -> Outcome:
         if outcome.error_code == ErrorCode.NOT_STARTED:
@@ -130,7 +146,14 @@ class PlaybookRun:
             # What ansible-playbook had not said yet when it was ended is not known either.
             confirmed = False
             sentence += " Its connection was closed; nobody saw whether the task that ran on it ended."
+            sentence += self._left_there(place, story)
         return Outcome(None, ErrorCode.STOPPED, sentence, confirmed, {"tasks": story.tasks})
+
+    def _left_there(self, place: int, story: Story) -> str:
+        """A sentence for a host whose task was ended and whose files could not be removed."""
+        if self.targets[place].connection == "local" or place in self.tidied or not story.in_flight:
+            return ""
+        return f" What that task was given may still stand there, in {name_at(self.name, place)}: remove it."
 
     def _why(self) -> str:
         said = self._general.rpartition("[ERROR]:")[2] or self._errors.strip().rpartition("\n")[2]

@@ -21,7 +21,7 @@ BY_KEY = Credential(username="operator", private_key=USER_KEY)
 def described(
     target: Target, *, known_hosts: str = "", run_as: str = "", agents: Sequence[str] = ()
 ) -> Machine | Outcome:
-    (one,) = Describer(Keys(Path("/run")), known_hosts, run_as, 7, frozenset(agents)).all([target])
+    (one,) = Describer(Keys(Path("/run")), known_hosts, run_as, 7, "run", frozenset(agents)).all([target])
     return one
 
 
@@ -142,7 +142,7 @@ def test_a_key_that_many_targets_share_is_opened_once(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(asyncssh, "import_private_key", counting)
     keys = Keys(Path("/run"))
-    machines = Describer(keys, "", "", 7).all([target(name=f"web-{number}") for number in range(50)])
+    machines = Describer(keys, "", "", 7, "run").all([target(name=f"web-{number}") for number in range(50)])
 
     assert all(isinstance(one, Machine) for one in machines)
     assert (len(opened), len(keys.private)) == (1, 1)
@@ -161,5 +161,5 @@ def test_run_as_is_what_every_task_runs_as() -> None:
 def test_nothing_secret_is_in_what_is_printed_of_it() -> None:
     keys = Keys(Path("/run"))
     secret = Credential(username="operator", private_key=USER_KEY, password="pa55w0rd", sudo_password="sud0")
-    (one,) = Describer(keys, "", "", 7).all([target(credential=secret)])
+    (one,) = Describer(keys, "", "", 7, "run").all([target(credential=secret)])
     assert not [word for word in ("pa55w0rd", "sud0", "PRIVATE KEY") if word in repr(one) + repr(keys)]
