@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
+from django.db import transaction
 
 from queueing import control, pool
 from queueing.pool import PoolRefused
@@ -22,6 +23,13 @@ class Which:
     change: Callable[[bool, str, str], str]
     running: Callable[[], int]
 
+    def would_change(self, draining: bool, by: str) -> str:
+        """Return what `change` would say, refusals included: it is done, and undone before anybody sees it."""
+        with transaction.atomic():
+            said = self.change(draining, by, "")
+            transaction.set_rollback(True)
+        return f"{said} Or so it would be: nothing was changed."
+
 
 def add_which(parser: CommandParser) -> None:
     which = parser.add_mutually_exclusive_group()
@@ -29,6 +37,7 @@ def add_which(parser: CommandParser) -> None:
     which.add_argument("--host", metavar="HOST", help="only the workers of this host")
     which.add_argument("--workers", action="store_true", help="all workers; the queue goes on taking in")
     which.add_argument("--pool", metavar="POOL", help="only what waits in this pool")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would change")
 
 
 def which_of(options: dict[str, Any]) -> Which:

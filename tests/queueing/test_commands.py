@@ -15,8 +15,9 @@ from django.utils import timezone
 
 from queueing import control, pool
 from queueing.management.by import command_actor
-from queueing.models import Cluster, QueueControl, QueueEntry, ScalingDecision, Worker
+from queueing.models import Cluster, Pool, QueueControl, QueueEntry, ScalingDecision, Worker
 from queueing.queue import Connection
+from safety.models import AuditRecord
 from tests.queueing.lines import claim_ids, enqueue, entry, finish, new_worker, several
 
 pytestmark = [pytest.mark.django_db]
@@ -49,6 +50,58 @@ def test_the_queue_is_drained_in_the_name_of_who_ran_the_command(connection: Con
     assert command_actor().startswith("command:")
     assert run("resume") == (0, "The queue is open again.\n")
     assert run("resume") == (0, "The queue was not drained.\n")
+
+
+@pytest.mark.parametrize("which", [(), ("--workers",), ("--pool", "heavy")])
+def test_a_dry_run_says_what_would_change_and_changes_nothing(
+    connection: Connection, worker: int, which: tuple[str, ...]
+) -> None:
+    enqueue(entry(1))
+    claim_ids(connection, worker)
+    before = _all_rows()
+
+    status, said = run("drain", *which, "--dry-run")
+    assert (status, "nothing was changed" in said) == (0, True)
+    assert ("1 execution runs there now" in said) == (which != ("--pool", "heavy"))
+    assert _all_rows() == before
+
+    run("drain", *which)
+    drained = _all_rows()
+    assert drained != before
+    assert "nothing was changed" in run("resume", *which, "--dry-run", "--yes")[1]
+    assert _all_rows() == drained
+
+
+def test_a_dry_run_refuses_what_the_drain_would() -> None:
+    with pytest.raises(CommandError, match="No worker runs on"):
+        run("drain", "--host", "nosuch", "--dry-run")
+
+
+def _at_a_terminal(monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stdin", Terminal(f"{answer}\n"))
+
+
+def _all_rows() -> list[Any]:
+    tables = (QueueControl, Worker, Cluster, Pool, AuditRecord)
+    return [list(model.objects.order_by("pk").values()) for model in tables]
+
+
+@pytest.mark.parametrize(("answer", "drained"), [("", False), ("n", False), ("y", True)])
+def test_a_drain_asks_on_a_terminal(monkeypatch: pytest.MonkeyPatch, answer: str, drained: bool) -> None:
+    _at_a_terminal(monkeypatch, answer)
+    if drained:
+        assert run("drain")[0] == 0
+    else:
+        with pytest.raises(CommandError, match="Nothing was changed"):
+            run("drain")
+    assert control.is_draining() == drained
+    _at_a_terminal(monkeypatch, "n")
+    assert run("drain", "--yes")[0] == 0
+    assert control.is_draining()
 
 
 def test_a_drain_that_cannot_wait_any_longer_ends_with_4_and_stays(connection: Connection, worker: int) -> None:
@@ -175,18 +228,14 @@ def test_a_number_is_set_and_a_dry_run_only_tells(cluster: Cluster) -> None:
 def test_at_a_terminal_ending_processes_is_asked_for(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, answer: str, after: int | None
 ) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    monkeypatch.setattr("sys.stdin", Terminal(f"{answer}\n"))
+    _at_a_terminal(monkeypatch, answer)
     if after is None:
         with pytest.raises(CommandError, match=r"Nothing was changed"):
             run("scale_workers", "1")
     else:
         run("scale_workers", "1")
     assert QueueControl.objects.get().processes == after
-    monkeypatch.setattr("sys.stdin", Terminal(""))
+    _at_a_terminal(monkeypatch, "")
     assert run("scale_workers", "1", "--yes")[0] == 0
     assert run("scale_workers", "4")[0] == 0, "more is not asked for"
 

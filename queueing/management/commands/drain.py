@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
@@ -28,6 +29,7 @@ class Command(ExampleCommand):
   manage.py drain --host db-host-2 --wait 600 --reason "kernel update"
   manage.py drain --worker 17 18
   manage.py drain --pool heavy --reason "the backup runs"
+  manage.py drain --dry-run
 """
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -36,12 +38,22 @@ class Command(ExampleCommand):
             "--wait", type=float, metavar="SECONDS", help="wait so long for what runs; exit 4 if it still runs"
         )
         parser.add_argument("--reason", default="", help="shown to whoever is refused or waits meanwhile")
+        parser.add_argument("--yes", action="store_true", help="do not ask, on a terminal, before it is drained")
 
     def handle(self, *args: Any, **options: Any) -> None:
         wait = options["wait"]
         if wait is not None and not 0 <= wait < float("inf"):
             raise CommandError("--wait takes the seconds to wait, such as 600.")
         which = which_of(options)
+        if options["dry_run"]:
+            self.stdout.write(which.would_change(True, command_actor()))
+            self.stdout.write(f"{_executions(which.running())} there now, and would go on.")
+            return
+        # From a script the command alone is an order: it can be taken back at any time, and nothing is lost by it.
+        if not options["yes"] and sys.stdin.isatty():
+            answer = input(f"Drain {which.name}, where {_executions(which.running())} now? [y/N] ").strip().lower()
+            if answer not in ("y", "yes"):
+                raise CommandError("Nothing was changed.")
         self.stdout.write(which.change(True, command_actor(), options["reason"]))
         deadline = time.monotonic() + (wait or 0)
         told = -1

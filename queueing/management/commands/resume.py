@@ -25,6 +25,11 @@ class Command(ExampleCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         add_which(parser)
         parser.add_argument("--reason", default="", help="kept with the change")
+        parser.add_argument("--yes", action="store_true", help="as for drain; it asks nothing, as little can go wrong")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self.stdout.write(which_of(options).change(False, command_actor(), options["reason"]))
+        which = which_of(options)
+        if options["dry_run"]:
+            self.stdout.write(which.would_change(False, command_actor()))
+            return
+        self.stdout.write(which.change(False, command_actor(), options["reason"]))
