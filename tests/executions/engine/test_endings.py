@@ -164,6 +164,22 @@ def test_pauses_double_up_to_a_quarter_of_an_hour() -> None:
     assert max(pauses) <= 100 * LATEST
 
 
+def test_a_thousand_steps_that_do_nothing_have_the_time_that_the_engine_needs() -> None:
+    def step(number: int, before: list[str]) -> dict[str, Any]:
+        nothing: dict[str, Any] = {
+            "timeout_seconds": None,
+            "estimated_duration": 0,
+            "targets": [],
+            "fan_out": {"max_concurrent": 20},
+        }
+        return {"id": str(number), "depends_on": before, "retry": {"max_attempts": 1, "delay_seconds": 0}, **nothing}
+
+    in_a_row = [step(number, [str(number - 1)] if number else []) for number in range(1000)]
+    at_once = [step(number, []) for number in range(1000)]
+    for steps in (in_a_row, at_once):
+        assert needed_seconds(steps, None) == pytest.approx(50)  # type: ignore[arg-type]
+
+
 def test_the_time_a_plan_needs_holds_all_its_pauses() -> None:
     planned = {
         "id": "a",
