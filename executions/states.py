@@ -48,7 +48,7 @@ EXECUTION_MOVES: dict[tuple[str, str], str] = {
     (E.PENDING_APPROVAL, E.REJECTED): "execution.rejected",
     (E.PENDING_APPROVAL, E.EXPIRED): "execution.expired",
     (E.PENDING_APPROVAL, E.CANCELLED): "execution.cancelled",
-    (E.PENDING_APPROVAL, E.CANCELLING): "execution.cancelling",  # before a step: what was done is to be undone
+    (E.PENDING_APPROVAL, E.CANCELLING): "execution.cancelling",  # in the middle: what was done is to be undone
     (E.QUEUED, E.RUNNING): "execution.running",
     (E.QUEUED, E.CANCELLED): "execution.cancelled",
     (E.QUEUED, E.CANCELLING): "execution.cancelling",
@@ -63,12 +63,16 @@ EXECUTION_MOVES: dict[tuple[str, str], str] = {
     (E.RUNNING, E.PARTIAL): "execution.partial",
     (E.RUNNING, E.TIMED_OUT): "execution.timed_out",
     (E.RUNNING, E.NEEDS_ATTENTION): "execution.needs_attention",
+    (E.RUNNING, E.REJECTED): "execution.rejected",  # after what it had done was undone, and a person asked about that
+    (E.RUNNING, E.EXPIRED): "execution.expired",
     (E.CANCELLING, E.CANCELLED): "execution.cancelled",
     (E.CANCELLING, E.SUCCEEDED): "execution.succeeded",  # it had ended before the cancel reached it
     (E.CANCELLING, E.FAILED): "execution.failed",
     (E.CANCELLING, E.PARTIAL): "execution.partial",
     (E.CANCELLING, E.TIMED_OUT): "execution.timed_out",
     (E.CANCELLING, E.NEEDS_ATTENTION): "execution.needs_attention",
+    (E.CANCELLING, E.REJECTED): "execution.rejected",  # after what it had done was undone
+    (E.CANCELLING, E.EXPIRED): "execution.expired",
     (E.NEEDS_ATTENTION, E.QUEUED): "execution.requeued",
     (E.NEEDS_ATTENTION, E.FAILED): "execution.failed",
     (E.NEEDS_ATTENTION, E.CANCELLED): "execution.cancelled",
@@ -107,6 +111,11 @@ ANSWER_MOVES: dict[tuple[str, str], str] = {
     (S.TIMED_OUT, S.SUCCEEDED): "succeeded",
     (S.CANCELLED, S.SUCCEEDED): "succeeded",
 }
+
+# How an execution ends when nobody agrees that it goes on, by its error code, and that of the steps that waited.
+APPROVAL_REJECTED = "approval_rejected"
+NOT_APPROVED_IN_TIME = "not_approved_in_time"
+NOT_APPROVED: dict[str, str] = {APPROVAL_REJECTED: E.REJECTED, NOT_APPROVED_IN_TIME: E.EXPIRED}
 
 # The error code of what a person lets stand: its rollback failed, and nobody will undo it.
 NOT_UNDONE = "not_undone"

@@ -57,7 +57,7 @@ VIEW_ASSET_GROUP = ("view_assetgroup", "approve", *EXECUTE_PERMISSIONS.values())
 _LEVEL = {ActionClass.READ: 1, ActionClass.MODIFY: 2, ActionClass.DEPLOY: 3}
 _SQL = Path(__file__).parent / "sql"
 _EXECUTE_GRANTS = (_SQL / "execute_grants.sql").read_text()
-_APPROVERS = (_SQL / "approvers.sql").read_text()
+_APPROVERS = (_SQL / "approvers.sql").read_text().replace("{grants}", (_SQL / "approve_grants.sql").read_text())
 _SUBMITTERS = (_SQL / "submitters.sql").read_text()
 
 

@@ -134,6 +134,13 @@ class DecisionBody(BaseModel):
     step: StepKey | None = Field(
         None, description="What is decided on: a step that it waits before. Without it, whatever waits now."
     )
+    wave: int | None = Field(
+        None,
+        ge=0,
+        le=32767,
+        description="The wave of that step that is to begin, 0 for the step itself. Without it, whatever waits of the "
+        "step: with it, a wave that waits by the time is not decided on instead.",
+    )
 
 
 class WithdrawBody(BaseModel):

@@ -60,8 +60,9 @@ class ApproveView(ApiView):
         scope=Scope.APPROVE,
         tag="decisions",
         description="The last approval that is needed puts it into the queue. Nobody approves what they asked for. At "
-        "level 3 it comes back before each step that cannot be undone, and waits for one more approval: name that "
-        "step, and nothing else is approved should it have gone on meanwhile.",
+        "level 3 it comes back before each step that cannot be undone, and waits for one more approval, and between "
+        "two waves whose gate asks for one: name that step, and wave, and nothing else is approved should it have gone "
+        "on meanwhile.",
         takes=DecisionBody,
         gives=Status,
         refuses=(*_OF_A_DECISION, "targets_changed", "files_changed"),
@@ -71,7 +72,7 @@ class ApproveView(ApiView):
     def post(self, request: Request, execution_id: int) -> HttpResponse:
         body = DecisionBody.model_validate(read_body(request))
         comment = body.comment or body.reason
-        status = services.approve(execution_id, by=caller(request), comment=comment, step=body.step)
+        status = services.approve(execution_id, by=caller(request), comment=comment, step=body.step, wave=body.wave)
         return _status(execution_id, status)
 
 
@@ -85,7 +86,9 @@ class RejectView(ApiView):
         tag="decisions",
         takes=DecisionBody,
         gives=Status,
-        description="For good. What was done before a step that is rejected stays done, and `status_reason` says it.",
+        description="For good. What was done before a step, or a wave, that is rejected stays done, and "
+        "`status_reason` says it; unless the step says `on_failure: rollback`: then it is `cancelling` until that is "
+        "undone.",
         refuses=_OF_A_DECISION,
         example={"comment": "Not in the office hours"},
         answer={"id": 4711, "status": "rejected", "links": links(4711)},
@@ -93,7 +96,7 @@ class RejectView(ApiView):
     def post(self, request: Request, execution_id: int) -> HttpResponse:
         body = DecisionBody.model_validate(read_body(request))
         comment = body.comment or body.reason
-        status = services.reject(execution_id, by=caller(request), comment=comment, step=body.step)
+        status = services.reject(execution_id, by=caller(request), comment=comment, step=body.step, wave=body.wave)
         return _status(execution_id, status)
 
 

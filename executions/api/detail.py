@@ -137,6 +137,7 @@ def decision_of(approval: Approval) -> dict[str, Any]:
     return {
         "by": approval.by.username,
         "step": approval.step or None,
+        "wave": approval.wave or None,
         "approved": approval.approved,
         "comment": approval.comment,
         "decided_at": approval.decided_at,

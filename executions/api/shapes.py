@@ -69,6 +69,10 @@ class Preview(Shape):
     sla_class: SlaClass = SlaClass.FAST
     approval_level: int = 0
     approvals_needed: int = 0
+    approval_reasons: list[str] = []
+    steps_to_approve: list[str] = []
+    gates: list[dict[str, Any]] = []
+    approvers: list[str] = []
     timeouts: dict[str, int] = {}
     locks: list[dict[str, Any]] = []
     permissions: list[dict[str, Any]] = []
@@ -188,6 +192,17 @@ class StepApproval(Shape):
     waiting: bool
 
 
+class WaveApproval(Shape):
+    """A wave of a step before which a person is asked: how many targets it has, whose approval it has; `waiting`: the
+    execution waits for it now."""
+
+    id: str
+    wave: int
+    targets: int
+    by: list[str]
+    waiting: bool
+
+
 class ApprovalState(Shape):
     """How many have to agree, who has, and why; `waits_for` is null when it does not wait for approval."""
 
@@ -196,15 +211,17 @@ class ApprovalState(Shape):
     given: int
     by: list[str]
     reasons: list[str]
-    waits_for: Literal["plan", "steps"] | None
+    waits_for: Literal["plan", "steps", "waves"] | None
     steps: list[StepApproval]
+    waves: list[WaveApproval]
 
 
 class Decision(Shape):
-    """What one person decided: on the plan, or on the step that it names."""
+    """What one person decided: on the plan, or on the step, or the wave of it, that it names."""
 
     by: str
     step: str | None
+    wave: int | None
     approved: bool
     comment: str
     decided_at: datetime

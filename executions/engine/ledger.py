@@ -19,6 +19,7 @@ import orjson
 import psycopg
 from django.conf import settings
 
+from executions.approval_points import Point
 from executions.states import ExecutionStatus
 from queueing.connections import connect
 from queueing.fingerprint import fingerprint_of, pattern_of
@@ -65,7 +66,7 @@ class Record:
     delay: float = 0.0
     give_back: bool = False
     dead_reason: str | None = None
-    ask: list[str] | None = None
+    ask: list[Point] | None = None
     steps: list[dict[str, Any]] = field(default_factory=list)
     targets: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -391,7 +392,8 @@ def operations_of(merged: dict[int, Record]) -> dict[str, list[dict[str, Any]]]:
             if record.end == "return":
                 row["delay"], row["give_back"] = record.delay, record.give_back
             elif record.end == "ask":
-                row["ask"] = record.ask
+                row["ask"] = [point.step for point in record.ask or ()]
+                row["ask_waves"] = [point.wave for point in record.ask or ()]
             elif record.end == "dead":
                 row["dead_reason"] = record.dead_reason
                 row["pattern"] = pattern_of(record.reason or "")

@@ -146,7 +146,9 @@ class Moves:
         reason = f"{_place(wave)} has ended: {tally.ok:,} of {len(wave.targets):,} succeeded{faults}."
         if wave.allowed is not None:
             data["passed"] = wave.lets_pass()
-            reason += " Its gate lets the next wave begin." if data["passed"] else " Its gate lets nothing more begin."
+            reason += _of_gate(wave, passed=data["passed"])
+            if data["passed"] and wave.asks:
+                data["asks_for_approval"] = True
             if data["passed"] and wave.pause_seconds:
                 data["next_in_seconds"] = wave.pause_seconds
                 reason = f"{reason[:-1]} in {wave.pause_seconds:g} s."
@@ -187,6 +189,12 @@ class Moves:
         record.size = len(text)
         record.events.append({"step_target_id": target_id, "stream": stream, "text": text})
         return record
+
+
+def _of_gate(wave: Wave, *, passed: bool) -> str:
+    if not passed:
+        return " Its gate lets nothing more begin."
+    return " Its gate asks for the approval of the next wave." if wave.asks else " Its gate lets the next wave begin."
 
 
 def _place(wave: Wave) -> str:

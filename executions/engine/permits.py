@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from executions.approval_points import WHOLE_PLAN, Point, points_to_approve
 from executions.engine.outcome import Ending
 from executions.engine.state import ExecutionState
-from executions.services.policy import steps_to_approve
 from executions.services.stop import WITHDRAWN
 from executions.states import ExecutionStatus
 from executions.target_changes import PlanOfTenant, changes_of, out_of_use
@@ -26,11 +26,11 @@ MOST_SAID = 3
 @dataclass(frozen=True, slots=True)
 class Permit:
     """refusal   how the execution ends instead of going on; None when it may go on
-    waits_before  ids of the steps that may not begin, for want of an approval of their own
+    waits_before  the steps, and waves, that may not begin, for want of an approval of their own
     """
 
     refusal: Ending | None = None
-    waits_before: frozenset[str] = frozenset()
+    waits_before: frozenset[Point] = frozenset()
 
 
 FORBIDDEN = Ending(E.FAILED, "The right to run this plan was withdrawn before it started.", "forbidden")
@@ -50,7 +50,7 @@ def look_again(states: Sequence[ExecutionState]) -> list[Permit]:
         if state.approval_level == 0:
             permits.append(Permit(refusal))
             continue
-        standing = [(step, user_id) for step, user_id in state.approvals if (user_id, state.id) in able]
+        standing = [(point, user_id) for point, user_id in state.approvals if (user_id, state.id) in able]
         refusal = _changed(changes.get(state.id, [])) or refusal or _too_few(state, standing)
         permits.append(Permit(refusal, _waits_before(state, standing)))
     return permits
@@ -84,9 +84,9 @@ def _changed(changes: list[str]) -> Ending | None:
     return Ending(E.CANCELLED, reason, "targets_changed")
 
 
-def _too_few(state: ExecutionState, standing: list[tuple[str, int]]) -> Ending | None:
+def _too_few(state: ExecutionState, standing: list[tuple[Point, int]]) -> Ending | None:
     needed = approvals_needed(state.approval_level)
-    given = len({user_id for step, user_id in standing if not step})
+    given = len({user_id for point, user_id in standing if point == WHOLE_PLAN})
     if given >= needed:
         return None
     reason = (
@@ -95,6 +95,6 @@ def _too_few(state: ExecutionState, standing: list[tuple[str, int]]) -> Ending |
     return Ending(E.CANCELLED, reason, WITHDRAWN)
 
 
-def _waits_before(state: ExecutionState, standing: list[tuple[str, int]]) -> frozenset[str]:
-    approved = {step for step, _ in standing}
-    return frozenset(key for key in steps_to_approve(state.document, state.approval_level) if key not in approved)
+def _waits_before(state: ExecutionState, standing: list[tuple[Point, int]]) -> frozenset[Point]:
+    approved = {point for point, _ in standing}
+    return frozenset(points_to_approve(state.document, state.approval_level)) - approved

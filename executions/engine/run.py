@@ -13,6 +13,7 @@ import asyncio
 import logging
 from dataclasses import replace
 
+from executions.approval_points import Point
 from executions.connectors.warden import WardenLost
 from executions.engine.control import Control
 from executions.engine.ledger import LeaseLost, Ledger, Moved, Record, WrongState
@@ -24,10 +25,11 @@ from executions.engine.secret_desk import SecretDesk
 from executions.engine.secrets import RunSecrets
 from executions.engine.state import ExecutionState, StepState
 from executions.engine.step import StepRunner, raise_gravest
+from executions.engine.unapproved import ending_refused, waiting_sentence
 from executions.engine.undoing import asks_for_rollback, spent_on_cleanup, told, undos_of
 from executions.engine.verdict import Verdict
 from executions.services.stop import WITHDRAWN
-from executions.states import ExecutionStatus, StepStatus, execution_event, sources_of
+from executions.states import NOT_APPROVED, ExecutionStatus, StepStatus, execution_event, sources_of
 from queueing.models import DeadReason
 from queueing.queue import Lease
 
@@ -66,7 +68,9 @@ class ExecutionRun:
         self._went_well = True  # so does an execution that was handed back, or lost: how it ends, another says
         self._moves = Moves(state, lease.token, actor)
         self._secrets = RunSecrets(state, desk)
-        self._steps = StepRunner(state, lease.token, ledger, self._moves, self.control, self._secrets)
+        self._steps = StepRunner(
+            state, lease.token, ledger, self._moves, self.control, self._secrets, permit.waits_before
+        )
 
     async def run(self) -> bool:
         """Run to a durable end, or until the lease is lost; return False when it ended without success.
@@ -103,6 +107,8 @@ class ExecutionRun:
         unknown = self._settle_what_was_in_flight()
         if self.state.rollbacks:
             return await self._go_on_undoing()
+        if self.state.refused is not None and not unknown:
+            return await self._end_as(ending_refused(*self.state.refused))
         if unknown or self.control.stop_reason is not None or self._was_cancelled_before():
             return await self._end()
         if self.lease.attempts_left < 0 and self._could_go_on():
@@ -172,16 +178,17 @@ class ExecutionRun:
         """Return the steps that may begin now; none after a failure that stops the plan, or when told to stop."""
         if self.control.halted or any(stops_the_plan(step) for step in self.state.steps):
             return []
-        return [step for step in self._steps.ready() if step.key not in self._permit.waits_before]
+        return [step for step in self._steps.ready() if self._steps.waits_for(step) is None]
 
-    def _waiting_for_approval(self) -> list[StepState]:
-        """Return the steps that would begin now but for their approvals, when no other would."""
+    def _waiting_for_approval(self) -> list[tuple[StepState, Point]]:
+        """Return the steps that would go on now but for approvals, and for which, when no other would."""
         if self.control.stop_reason is not None or any(step.status == S.UNKNOWN for step in self.state.steps):
             return []
         if any(map(stops_the_plan, self.state.steps)):
             return []
-        ready = self._steps.ready()
-        return ready if all(step.key in self._permit.waits_before for step in ready) else []
+        ready = [(step, self._steps.waits_for(step)) for step in self._steps.ready()]
+        waiting = [(step, point) for step, point in ready if point is not None]
+        return waiting if len(waiting) == len(ready) else []
 
     def _settle_what_was_in_flight(self) -> bool:
         """After a lost worker: what was running is run again only if it is idempotent, else nobody knows (promise 2).
@@ -263,7 +270,8 @@ class ExecutionRun:
             )
         # Who was asked and has answered does not have the time of a cleanup, but that of the steps. That it is queued
         # says nothing of that: so is what a worker handed back as it shut down.
-        hurried = self.state.status == E.CANCELLING or (begun["seconds"] is not None and not begun["answered"])
+        cancelled = self.state.status == E.CANCELLING and begun["status"] not in NOT_APPROVED.values()
+        hurried = cancelled or (begun["seconds"] is not None and not begun["answered"])
         if self.control.stop_reason is None:
             self._start()
         ending = Ending(begun["status"], begun["reason"], begun["error_code"])
@@ -288,6 +296,11 @@ class ExecutionRun:
             if step.status != S.SUCCEEDED or len(step.targets) > 1:
                 self._moves.leave_undone(record, step)
         undos = undos_of(self.state, ending)
+        refusal = self._permit.refusal
+        if undos and refusal is not None and refusal.error_code != WITHDRAWN:
+            # It waited, and meanwhile the machines, or the requester's right, became others: nothing may touch them.
+            said = f"{ending.reason} What was done was not undone: {refusal.reason}"
+            return await self._finish(record, replace(ending, reason=said))
         if not undos:
             if asks_for_rollback(self.state):
                 ending = replace(ending, reason=f"{ending.reason} {NOTHING_UNDONE}")
@@ -299,7 +312,7 @@ class ExecutionRun:
 
     async def _finish(self, record: Record, ending: Ending) -> None:
         """Write a final status: from running, or from cancelling should a cancel have come in this moment."""
-        self._went_well = ending.status in (E.SUCCEEDED, E.CANCELLED)
+        self._went_well = ending.status in (E.SUCCEEDED, E.CANCELLED, *NOT_APPROVED.values())
         record.status = ending.status
         record.from_statuses = [status for status in sources_of(ending.status) if status in LEASED]
         record.reason, record.error_code, record.end = ending.reason, ending.error_code, "finish"
@@ -332,18 +345,21 @@ class ExecutionRun:
             return await self._ledger.commit(record)
         await self._let_go(record, E.QUEUED, "The worker was shut down; another one goes on from here.", {})
 
-    async def _wait_for_approval(self, steps: list[StepState]) -> None:
+    async def _wait_for_approval(self, waiting: list[tuple[StepState, Point]]) -> None:
         """Let go of queue entry and machines while people think: nobody waits in line behind somebody's thoughts.
 
         One record, so that a crash finds it either running, and the next worker comes to the same step again, or
         waiting for approval. The attempt is not counted.
         """
         record = self._moves.record()
-        record.end, record.ask = "ask", [step.key for step in steps]
-        record.reason = " ".join(_waiting_sentence(step) for step in steps[:MOST_NAMED])
-        if len(steps) > MOST_NAMED:
-            record.reason += f" And {len(steps) - MOST_NAMED} more."
-        await self._let_go(record, E.PENDING_APPROVAL, record.reason, {"steps": record.ask})
+        record.end, record.ask = "ask", [point for _, point in waiting]
+        record.reason = " ".join(waiting_sentence(step, point) for step, point in waiting[:MOST_NAMED])
+        if len(waiting) > MOST_NAMED:
+            record.reason += f" And {len(waiting) - MOST_NAMED} more."
+        data: dict[str, object] = {"steps": [point.step for point in record.ask]}
+        if any(point.wave for point in record.ask):
+            data["waves"] = [point.wave for point in record.ask]
+        await self._let_go(record, E.PENDING_APPROVAL, record.reason, data)
 
     async def _let_go(self, record: Record, new: str, reason: str, data: dict[str, object]) -> None:
         """Write the record, by which this worker has the execution no more, or end it when a cancel comes first."""
@@ -390,10 +406,3 @@ class ExecutionRun:
         for step in self.state.steps:
             self._moves.leave_undone(record, step)
         await self._finish(record, ending)
-
-
-def _waiting_sentence(step: StepState) -> str:
-    names = [target.name for target in step.targets if target.name]
-    shown = ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
-    where = f" on {shown}" if shown else ""
-    return f"Step '{step.key}' ({step.planned['tool']}){where} waits for approval."

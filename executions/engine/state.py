@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from executions.approval_points import Point
 from executions.plans.secret_references import references_in
 from executions.plans.templates import Template, templates_in
 from executions.plans.waves import part_of
@@ -87,7 +88,8 @@ class StepState:
 class ExecutionState:
     """An execution as it was loaded under a lease.
 
-    approvals: (step's id or '', id of the user) of each one that was given to this plan on these targets.
+    approvals: (what it approves, id of the user) of each one that was given to this plan on these targets.
+    refused: code and sentence, when it was rejected or forgotten while it waited for people, and is to undo its work.
     reach: by asset, how it is reached (engine/reach.py).
     rollbacks: what undoes steps, in the order in which they are undone; there from the moment that it begins.
     undoing: what was said as it began; `answered`: whether a person has said since then how it goes on; `spent`: how
@@ -104,7 +106,8 @@ class ExecutionState:
     document: dict[str, Any]
     steps: list[StepState]
     approval_level: int = 0
-    approvals: list[tuple[str, int]] = field(default_factory=list)
+    approvals: list[tuple[Point, int]] = field(default_factory=list)
+    refused: tuple[str, str] | None = None
     reach: dict[int, dict[str, Any]] = field(default_factory=dict)
     rollbacks: list[StepState] = field(default_factory=list)
     undoing: dict[str, Any] | None = None
@@ -164,7 +167,11 @@ def state_of(loaded: dict[str, Any]) -> ExecutionState:
         document=document,
         steps=steps,
         approval_level=loaded["approval_level"],
-        approvals=[(step, user_id) for step, user_id in loaded["approvals"] or ()],
+        approvals=[
+            *((Point(step), user_id) for step, user_id in loaded["approvals"] or ()),
+            *((Point(step, wave), user_id) for step, wave, user_id in loaded["wave_approvals"] or ()),
+        ],
+        refused=tuple(loaded["refused"]) if loaded["refused"] else None,
         rollbacks=rollbacks,
         undoing=loaded["rollback"],
     )

@@ -11,6 +11,7 @@ from collections.abc import Coroutine, Iterable, Iterator
 from itertools import zip_longest
 from typing import Any
 
+from executions.approval_points import Point
 from executions.connectors.base import Invocation, Stream
 from executions.connectors.warden import WardenLost
 from executions.engine.after_attempt import take_in, tries_again
@@ -51,11 +52,22 @@ NONE_LEFT = Verdict(
 class StepRunner:
     """Runs the steps of one execution under one lease."""
 
-    __slots__ = ("_by_key", "_control", "_fence", "_groups", "_ledger", "_moves", "_secrets", "_state", "_turns")
+    __slots__ = (
+        "_at_gates", "_by_key", "_control", "_fence", "_groups", "_ledger", "_moves", "_secrets", "_state", "_turns",
+        "_waits_before",
+    )  # fmt: skip
 
     def __init__(
-        self, state: ExecutionState, fence: int, ledger: Ledger, moves: Moves, control: Control, secrets: RunSecrets
+        self,
+        state: ExecutionState,
+        fence: int,
+        ledger: Ledger,
+        moves: Moves,
+        control: Control,
+        secrets: RunSecrets,
+        waits_before: frozenset[Point] = frozenset(),
     ) -> None:
+        """`waits_before`: what may not begin, because nobody has approved it."""
         self._state = state
         self._fence = fence
         self._ledger = ledger
@@ -64,6 +76,8 @@ class StepRunner:
         self._secrets = secrets
         self._by_key = {step.key: step for step in state.steps}
         self._turns = Turns()
+        self._waits_before = waits_before
+        self._at_gates: dict[str, Point] = {}
         self._groups = GroupRunner(state, fence, ledger, moves, control, secrets, self._print)
 
     def ready(self) -> list[StepState]:
@@ -73,6 +87,11 @@ class StepRunner:
             for step in self._state.steps
             if step.status == S.PENDING and all(self._by_key[key].lets_go_on for key in step.planned["depends_on"])
         ]
+
+    def waits_for(self, step: StepState) -> Point | None:
+        """Return what has to be approved before a step that is ready can go on; None when nothing has to."""
+        whole = Point(step.key)
+        return whole if whole in self._waits_before else self._at_gates.get(step.key)
 
     async def run(self, step: StepState) -> None:
         """Run a step to where it can go now: over, or back to pending when somebody shall go on with it later.
@@ -146,17 +165,27 @@ class StepRunner:
         """Judge the gate behind a wave, and wait for as long as it says; return whether the next wave may begin.
 
         Judged from the targets alone: a worker that takes over cannot go past a gate that nobody judged, and does not
-        wait again before a wave that has begun.
+        wait again before a wave that has begun. Where a person has to agree, the pause comes before the question: who
+        has an approval has waited. It is only asked for what is left, also of a wave that had begun before an operator
+        had it run once more.
         """
-        if following is not None and following.has_begun:
+        gate = Point(step.key, following.number) if following is not None and not following.is_over else None
+        shut = gate in self._waits_before
+        if following is not None and following.has_begun and not shut:
             return True
+        if gate is not None and wave.asks and not shut:
+            return wave.lets_pass() and self._failed(step) <= step.tolerated_failures() and not self._control.halted
         if wave.is_one_of_several and (wave.is_over or wave.is_shut()) and not self._control.lease_lost:
             record = self._moves.record()
             record.events.append(self._moves.wave_finished(step, wave))
             self._ledger.submit(record)
         if following is None or not wave.lets_pass() or self._failed(step) > step.tolerated_failures():
             return False
-        return await self._control.pause(wave.pause_seconds)
+        if not await self._control.pause(wave.pause_seconds):
+            return False
+        if gate is not None and shut:
+            self._at_gates[step.key] = gate
+        return not shut
 
     async def _run_wave(self, step: StepState, wave: Wave) -> None:
         """Run a step on the targets of one wave, until they have ended or too many of them, or of all, have failed."""
@@ -200,7 +229,7 @@ class StepRunner:
     def _close_fan_out(self, step: StepState) -> None:
         """Skip the targets that nobody will come to: not those that another worker goes on with, or that wait for a
         person to say what became of the others."""
-        if self._control.lease_lost:
+        if self._control.lease_lost or step.key in self._at_gates:
             return
         left = [target for target in step.targets if target.status == S.PENDING]
         if not left:

@@ -12,7 +12,7 @@ from executions.connectors.base import ErrorCode
 from executions.engine.outcome import BAD, Ending
 from executions.engine.state import ExecutionState, StepState, TargetState
 from executions.engine.verdict import Verdict
-from executions.states import NOT_UNDONE, ExecutionStatus, StepStatus
+from executions.states import NOT_APPROVED, NOT_UNDONE, ExecutionStatus, StepStatus
 from queueing.models import AttemptEnd
 
 E = ExecutionStatus
@@ -40,13 +40,14 @@ def undos_of(state: ExecutionState, ending: Ending) -> list[Undo]:
     """Return what is to be undone of an execution that ends so, the newest first; nothing of what did nothing.
 
     After a cancel that is everything. After the failure of a step that asks for it, it is what was done where that step
-    failed; of steps that have no target in common with it, everything.
+    failed; of steps that have no target in common with it, everything. A step that nobody let go on has failed on all
+    of its targets, also where its first waves succeeded.
     """
     if ending.status == E.CANCELLED:
         return _newest_first(state, {step.id: step.targets for step in state.steps})
     there: dict[int, list[TargetState]] = {}
     for failed in state.steps:
-        if failed.status in BAD and failed.planned["on_failure"] == "rollback":
+        if _is_to_be_undone(failed):
             hosts = _hosts_of_failure(failed)
             for step in state.steps:
                 if _shares_targets(step, failed):
@@ -59,7 +60,11 @@ def undos_of(state: ExecutionState, ending: Ending) -> list[Undo]:
 
 def asks_for_rollback(state: ExecutionState) -> bool:
     """Whether a step failed whose failure is to be rolled back."""
-    return any(step.status in BAD and step.planned["on_failure"] == "rollback" for step in state.steps)
+    return any(map(_is_to_be_undone, state.steps))
+
+
+def _is_to_be_undone(step: StepState) -> bool:
+    return step.planned["on_failure"] == "rollback" and (step.status in BAD or step.error_code in NOT_APPROVED)
 
 
 def _newest_first(state: ExecutionState, chosen: dict[int, list[TargetState]]) -> list[Undo]:
@@ -89,6 +94,8 @@ def was_carried_out(target: TargetState) -> bool:
 
 def _hosts_of_failure(step: StepState) -> set[int | None]:
     """Where it failed; where it was not done any more, when it was its time that ended and not one target's attempt."""
+    if step.error_code in NOT_APPROVED:
+        return {_host(target) for target in step.targets}
     bad = [target for target in step.targets if target.status in BAD]
     return {_host(target) for target in bad or step.targets if target.status != S.SUCCEEDED}
 

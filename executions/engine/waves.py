@@ -24,13 +24,14 @@ GATE_FAILED = "gate_failed"
 @dataclass(frozen=True, slots=True)
 class Wave:
     """Some of a step's targets. `allowed`: how many of them may fail before nothing more begins; the gate behind the
-    wave lets no more than that pass. None behind the last wave, which has no gate."""
+    wave lets no more than that pass. None behind the last wave, which has no gate. `asks`: a person is asked, too."""
 
     number: int
     of: int
     targets: list[TargetState]
     allowed: int | None
     pause_seconds: float
+    asks: bool = False
 
     @property
     def tally(self) -> Tally:
@@ -69,7 +70,8 @@ def waves_of(step: StepState) -> list[Wave]:
     for number, size in enumerate(sizes, 1):
         allowed = part_of(gate["max_failures"], size) if number < len(sizes) else None
         targets = step.targets[begin : begin + size]
-        waves.append(Wave(number, len(sizes), targets, allowed, float(gate["pause_seconds"])))
+        asks = allowed is not None and bool(gate.get("approval"))
+        waves.append(Wave(number, len(sizes), targets, allowed, float(gate["pause_seconds"]), asks))
         begin += size
     return waves
 

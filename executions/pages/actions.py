@@ -56,10 +56,17 @@ def _decide(
             by=signed_in(request),
             comment=request.POST.get("comment", "").strip(),
             step=request.POST.get("step"),
+            wave=_wave(request),
         )
         return f"#{execution_id}: {said(status)}"
 
     return _do(request, execution_id, decided, back=_back(request))
+
+
+def _wave(request: HttpRequest) -> int | None:
+    """The wave that was shown; 0 for a step, or the plan, as a whole."""
+    text = request.POST.get("wave", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else None
 
 
 def _back(request: HttpRequest) -> str | None:
@@ -78,7 +85,12 @@ def approve(request: HttpRequest, execution_id: int) -> HttpResponse:
 @page
 @require_POST
 def reject(request: HttpRequest, execution_id: int) -> HttpResponse:
-    return _decide(request, execution_id, services.reject, lambda _: "rejected, nothing more of it will run.")
+    def said(status: str) -> str:
+        if status == "cancelling":
+            return "rejected. What it has done is being undone; then it ends."
+        return "rejected, nothing more of it will run."
+
+    return _decide(request, execution_id, services.reject, said)
 
 
 @page

@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from executions.approval_asks import Ask, asks_of, undecided_by, waiting
+from executions.approval_points import WHOLE_PLAN, Point
 from executions.models import ExecutionQuerySet
 from executions.pages.plan_view import PlanStep, plan_steps
 from executions.pages.views import page, signed_in
@@ -44,14 +45,16 @@ class Card:
         return max(0, len(self.ask.machines) - MACHINES_SHOWN)
 
     @property
-    def asked(self) -> list[str]:
-        """Each thing that is decided on by itself: the plan (as ""), or steps."""
-        return self.ask.open_steps if self.ask.steps else [""]
+    def asked(self) -> list[Point]:
+        """Each thing that is decided on by itself: the plan, or steps and waves."""
+        return self.ask.open_points if self.ask.points else [WHOLE_PLAN]
 
     @property
-    def marked(self) -> set[str]:
-        """Steps that need an approval of their own, or wait for it now."""
-        return {*self.ask.own_approval, *self.ask.open_steps}
+    def undone_if_refused(self) -> bool:
+        """Whether what was done is rolled back when it is refused; it says so for one of the steps that wait."""
+        waiting = {point.step for point in self.ask.open_points}
+        steps = self.ask.document["steps"]
+        return any(step["id"] in waiting and step["on_failure"] == "rollback" for step in steps)
 
 
 @dataclass
@@ -70,7 +73,7 @@ class Waiting:
         soonest = waiting(self.user).order_by(F("approval_expires_at").asc(nulls_last=True), "pk")
         mine = soonest.filter(pk__in=decide)
         self.total = mine.count()
-        self.mine = [self._card(ask) for ask in _asks(mine, SHOWN, with_changes=True)]
+        self.mine = [self._card(ask) for ask in _asks(mine, SHOWN, in_full=True)]
         rest = soonest.exclude(pk__in=decide)
         self.own = [self._card(ask, "yours") for ask in _asks(rest.filter(actor=self.user), OTHERS_SHOWN)]
         self.others = [self._card(ask, "others") for ask in _asks(rest.exclude(actor=self.user), OTHERS_SHOWN)]
@@ -81,14 +84,14 @@ class Waiting:
 
     def _card(self, ask: Ask, why_not: str = "") -> Card:
         if why_not == "others":
-            decided = any(a.by_id == self.user.pk and not a.step for a in ask.standing)
+            decided = any(a.by_id == self.user.pk for a in ask.given)
             why_not = "you have approved it" if decided else "you may not decide on it"
         return Card(ask, [] if why_not else plan_steps(ask.document), why_not)
 
 
-def _asks(rows: ExecutionQuerySet, most: int, *, with_changes: bool = False) -> list[Ask]:
+def _asks(rows: ExecutionQuerySet, most: int, *, in_full: bool = False) -> list[Ask]:
     chosen = rows.select_related("actor", "plan", "pending_approval")[:most]
-    return asks_of(list(chosen), with_changes=with_changes)
+    return asks_of(list(chosen), with_changes=in_full, with_gates=in_full)
 
 
 @page

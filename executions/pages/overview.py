@@ -16,7 +16,7 @@ from executions.models import Approval, Event, Execution, PendingApproval, Step,
 from executions.pages.durations import between, span
 from executions.pages.looks import PROBLEMS, STEP_ORDER
 from executions.pages.undoing import Cleanup, cleanup_of, progress_of
-from executions.states import FINAL_STEP, ExecutionStatus, StepStatus
+from executions.states import FINAL_STEP, NOT_APPROVED, ExecutionStatus, StepStatus
 from executions.tally import UNREACHABLE, is_unreachable, wave_of
 from executions.waiting import waiting_sentence
 from queueing.models import DeadLetter
@@ -204,7 +204,7 @@ class Overview:
         execution = self.execution
         match execution.status:
             case E.PENDING_APPROVAL:
-                if self.ask.steps:
+                if self.ask.points:
                     return execution.status_reason
                 given = f"{len(self.ask.given)} of {self.ask.needed} approvals given"
                 return f"{given} (level {execution.approval_level})."
@@ -212,6 +212,9 @@ class Overview:
                 return waiting_sentence(execution)
             case E.RUNNING:
                 return self._running_sentence()
+            case E.CANCELLING if execution.error_code in NOT_APPROVED:
+                undoing = progress_of(self.rollback) if self.rollback else "What was done is about to be rolled back."
+                return f"{execution.status_reason} {undoing}"
             case E.CANCELLING:
                 if self.rollback:
                     return f"{progress_of(self.rollback)} {self._who_cancelled()}".strip()
@@ -287,7 +290,7 @@ class Overview:
     def approve(self) -> Action:
         if self.execution.actor_id == self.user.pk:
             return Action("Nobody approves their own request.")
-        if not self.ask.steps and any(approval.by_id == self.user.pk for approval in self.ask.given):
+        if not self.ask.points and any(approval.by_id == self.user.pk for approval in self.ask.given):
             return Action("You have decided already; somebody else has to.")
         if not rbac.can_approve(self.user, self.execution):
             return Action("You have no right to approve on these machines.")
@@ -319,21 +322,16 @@ class Overview:
     @cached_property
     def ask(self) -> Ask:
         """How far its approval is."""
-        return asks_of([self.execution])[0]
+        return asks_of([self.execution], with_gates=self.waits_for_approval)[0]
 
     @property
     def approvals(self) -> list[Approval]:
         return self.ask.approvals
 
-    @property
-    def open_steps(self) -> list[str]:
-        """What is decided on by itself: the plan (as ""), or the steps that it waits before."""
-        return self.ask.open_steps if self.ask.steps else [""]
-
     @cached_property
     def own_approval(self) -> frozenset[str]:
         """The ids of the steps that need an approval of their own."""
-        return frozenset(self.ask.own_approval if self.execution.approval_level else ())
+        return self.ask.marked_steps if self.execution.approval_level else frozenset()
 
     @cached_property
     def withdraw(self) -> bool:

@@ -74,10 +74,14 @@ class StoredRollback(TypedDict):
 
 
 class StoredGate(TypedDict):
-    """What is asked between two waves. `max_failures` is a count, or a share such as "20%", of the wave's targets."""
+    """What is asked between two waves. `max_failures` is a count, or a share such as "20%", of the wave's targets.
+
+    approval: a person has to let the next wave begin; absent where nobody has.
+    """
 
     pause_seconds: float
     max_failures: int | str
+    approval: NotRequired[bool]
 
 
 class StoredFanOut(TypedDict):

@@ -77,13 +77,17 @@ def _wave(part: Fields, number: int, value: object, *, last: bool) -> int | str 
 
 def read_gate(fields: Fields) -> StoredGate:
     """What stands between two waves; by default it lets nothing pass but success."""
-    part = fields.part("gate", ("pause_seconds", "max_failures"), '{pause_seconds: 60, max_failures: "10%"}')
+    known = ("pause_seconds", "max_failures", "approval")
+    part = fields.part("gate", known, '{pause_seconds: 60, max_failures: "10%", approval: true}')
     if part is None:
         return {"pause_seconds": 0.0, "max_failures": 0}
-    return {
+    read: StoredGate = {
         "pause_seconds": part.number("pause_seconds", 0, LONGEST_PAUSE) or 0.0,
         "max_failures": count_or_share(part, "max_failures"),
     }
+    if part.flag("approval"):  # only then: plans without it keep the hashes that they had
+        read["approval"] = True
+    return read
 
 
 def wave_sizes(waves: list[int | str], total: int) -> list[int]:
@@ -100,6 +104,12 @@ def wave_sizes(waves: list[int | str], total: int) -> list[int]:
             sizes.append(size)
             left -= size
     return sizes
+
+
+def approved_waves(step: Mapping[str, Any]) -> range:
+    """The numbers of the waves of a stored step before which a person is asked: all but the first, or none."""
+    gate = step["fan_out"].get("gate") or {}
+    return range(2, len(step.get("waves") or ()) + 1) if gate.get("approval") else range(0)
 
 
 def rounds_of(step: Mapping[str, Any]) -> int:

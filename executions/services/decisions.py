@@ -9,20 +9,31 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
 from django.db.models import Exists, OuterRef
 from django.db.models.functions import Now
 
+from executions.approval_points import WHOLE_PLAN, Point, named
 from executions.file_changes import file_changes
-from executions.models import Approval, Execution, PendingApproval, StepTarget
+from executions.models import Approval, Execution, PendingApproval, Step, StepTarget
 from executions.services.entries import entries_of
 from executions.services.records import conclude, move, remark
 from executions.services.refusals import Refused, forbidden, not_found
-from executions.services.stop import RETRY_SECONDS, TRIES, WITHDRAWN, refuse_final, try_to_cancel
-from executions.states import FINAL_STEP, ExecutionStatus, StepStatus
+from executions.services.stop import (
+    RETRY_SECONDS,
+    TRIES,
+    WITHDRAWN,
+    has_something_to_undo,
+    refuse_final,
+    try_to_cancel,
+)
+from executions.services.unapproved import end_unapproved, what_was_done
+from executions.states import APPROVAL_REJECTED, FINAL_STEP, NOT_APPROVED_IN_TIME, ExecutionStatus, StepStatus
+from executions.tally import wave_of
 from executions.target_changes import PlanOfTenant, changes_of
 from queueing import queue
 from queueing.dead_letters import lock_open
@@ -36,21 +47,21 @@ log = logging.getLogger(__name__)
 E = ExecutionStatus
 S = StepStatus
 
-WHOLE_PLAN = ""  # stands where otherwise a step's id does
 MOST_NAMED = 5
 NOT_IN_TIME = "Nobody approved it in time."
 
 
-def approve(execution_id: int, *, by: User, comment: str = "", step: str | None = None) -> str:
+def approve(execution_id: int, *, by: User, comment: str = "", step: str | None = None, wave: int | None = None) -> str:
     """Record an approval; the last one that is needed puts the execution into the queue. Return its status.
 
-    `step` is what is approved: a step that it waits before, WHOLE_PLAN, or None for whatever waits now.
+    `step` and `wave` are what is approved: a step that it waits before, or a wave of it; "" for the plan as a whole;
+    None for whatever waits now.
     Raises Refused: not_found, self_approval (403), forbidden, not_waiting_for_approval (409), already_decided (409),
     approval_expired (409), targets_changed (409), files_changed (409).
     """
-    with _refusals_recorded("approve", execution_id, by, step), transaction.atomic():
+    with _refusals_recorded("approve", execution_id, by, step, wave), transaction.atomic():
         execution = _locked(execution_id, by)
-        asked = _asked(execution, step, by)
+        asked = _asked(execution, step, wave, by)
         _refuse_changed_targets(execution)
         _refuse_changed_files(execution)
         for one in asked:
@@ -67,25 +78,28 @@ def approve(execution_id: int, *, by: User, comment: str = "", step: str | None 
     return E.QUEUED
 
 
-def reject(execution_id: int, *, by: User, comment: str = "", step: str | None = None) -> str:
-    """Reject an execution for good. Return its status. What it did before a step that is rejected stays done.
+def reject(execution_id: int, *, by: User, comment: str = "", step: str | None = None, wave: int | None = None) -> str:
+    """Reject an execution for good. Return its status.
 
-    Raises Refused like `approve`, but for targets_changed and files_changed.
+    What it did before a step, or a wave, that is rejected stays done, unless that step says `on_failure: rollback`:
+    then it is `cancelling` until a worker has undone it. Raises Refused like `approve`, but for targets_changed and
+    files_changed.
     """
-    with _refusals_recorded("reject", execution_id, by, step), transaction.atomic():
+    with _refusals_recorded("reject", execution_id, by, step, wave), transaction.atomic():
         execution = _locked(execution_id, by)
-        asked = _asked(execution, step, by)
+        asked = _asked(execution, step, wave, by)
         for one in asked:
             _decide(execution, one, by, approved=False, comment=comment)
             _record(execution, "reject", one, by, comment)
-        said = comment
-        if asked != [WHOLE_PLAN]:
-            said = f"{_named(asked)} was rejected: {comment or 'no reason given'}. {what_was_done(execution)}"
-        if not conclude(
-            execution.pk, E.PENDING_APPROVAL, E.REJECTED, actor=by.actor, reason=comment, status_reason=said
-        ):
+        status: str | None
+        if points := [point for point in asked if point.step] or points_asked_for(execution):
+            status = end_unapproved(execution, points, APPROVAL_REJECTED, actor=by.actor, comment=comment)
+        else:
+            ended = conclude(execution.pk, E.PENDING_APPROVAL, E.REJECTED, actor=by.actor, reason=comment)
+            status = E.REJECTED if ended else None
+        if status is None:
             raise _not_waiting(execution)
-    return E.REJECTED
+    return status
 
 
 def withdraw_approval(execution_id: int, *, by: User, reason: str, step: str | None = None) -> str:
@@ -97,7 +111,7 @@ def withdraw_approval(execution_id: int, *, by: User, reason: str, step: str | N
     """
     if not reason.strip():
         raise Refused("reason_required", "A reason is needed.", "Say why in `reason`: everybody reads it.", status=422)
-    with _refusals_recorded("withdraw_approval", execution_id, by, None):
+    with _refusals_recorded("withdraw_approval", execution_id, by):
         for _ in range(TRIES):
             with transaction.atomic():
                 status = _try_to_withdraw(execution_id, by, reason, step)
@@ -138,28 +152,25 @@ def _expire(execution_id: int) -> bool:
     )
     if execution is None:
         return False
-    steps = steps_asked_for(execution)
-    reason = f"Nobody approved {_named(steps)} in time. {what_was_done(execution)}" if steps else NOT_IN_TIME
-    if not conclude(execution_id, E.PENDING_APPROVAL, E.EXPIRED, actor="system", reason=reason):
+    points = points_asked_for(execution)
+    ended: str | None
+    if points:
+        reason = f"Nobody approved {named(points)} in time."
+        ended = end_unapproved(execution, points, NOT_APPROVED_IN_TIME, actor="system", comment=reason)
+    else:
+        reason = NOT_IN_TIME
+        concluded = conclude(execution_id, E.PENDING_APPROVAL, E.EXPIRED, actor="system", reason=reason)
+        ended = E.EXPIRED if concluded else None
+    if ended is None:
         return False
-    _record(execution, "expire", WHOLE_PLAN, None, reason, steps=steps)
+    _record(execution, "expire", WHOLE_PLAN, None, reason, of=[point.data for point in points], to=ended)
     return True
 
 
-def steps_asked_for(execution: Execution) -> list[str]:
-    """Return the ids of the steps that it stopped before, for one that waits; none when it is about the whole plan."""
-    pending = PendingApproval.objects.filter(pk=execution.pk).only("steps").first()
-    return pending.steps if pending else []
-
-
-def what_was_done(execution: Execution) -> str:
-    """Say in a sentence which steps had been carried out before it came to wait."""
-    done = list(execution.steps.filter(status__in=FINAL_STEP - {S.SKIPPED}).order_by("position"))
-    if not done:
-        return "Nothing had been done before."
-    words = [f"'{step.key}' {step.status.replace('_', ' ')}" for step in done[:MOST_NAMED]]
-    more = f" and {len(done) - MOST_NAMED} more" if len(done) > MOST_NAMED else ""
-    return f"Done before, and not undone: {', '.join(words)}{more}."
+def points_asked_for(execution: Execution) -> list[Point]:
+    """Return what it stopped before, for one that waits; nothing when it is about the whole plan."""
+    pending = PendingApproval.objects.filter(pk=execution.pk).only("steps", "waves").first()
+    return pending.points if pending else []
 
 
 def void_step_approvals(execution_ids: Collection[int], *, reason: str) -> int:
@@ -169,7 +180,7 @@ def void_step_approvals(execution_ids: Collection[int], *, reason: str) -> int:
     """
     again = StepTarget.objects.filter(
         execution_id=OuterRef("execution_id"), step__key=OuterRef("step"), step__kind="step",
-        step__status=S.PENDING, attempt__gt=0,
+        step__status=S.PENDING, status=S.PENDING, attempt__gt=0,
     )  # fmt: skip
     rows = Approval.objects.standing().filter(Exists(again), execution_id__in=execution_ids)
     return rows.update(withdrawn_at=Now(), withdrawn_reason=f"The step is to run once more: {reason}")
@@ -207,26 +218,28 @@ def _locked(execution_id: int, by: User) -> Execution:
     return execution
 
 
-def _asked(execution: Execution, step: str | None, by: User) -> list[str]:
-    """Return what is decided on: the steps that wait for it, or WHOLE_PLAN.
+def _asked(execution: Execution, step: str | None, wave: int | None, by: User) -> list[Point]:
+    """Return what is decided on: the steps and waves that wait for it, or WHOLE_PLAN.
 
     Both when it waits before a step, and somebody who approved the plan may not approve any more.
     """
-    standing, steps = _standing(execution), steps_asked_for(execution)
-    waiting = [key for key in steps if key not in standing]
+    standing, points = _standing(execution), points_asked_for(execution)
+    waiting = [point for point in points if point not in standing]
     for_plan = standing.get(WHOLE_PLAN, set())
-    if not steps or (len(for_plan) < approvals_needed(execution.approval_level) and by.pk not in for_plan):
+    if not points or (len(for_plan) < approvals_needed(execution.approval_level) and by.pk not in for_plan):
         waiting.insert(0, WHOLE_PLAN)
-    if step is None:
+    if step is None and wave is None:
         if not waiting:  # what waits, waits for somebody else: nothing may be decided here without a record of it
             raise _already_decided("You have decided on everything that waits.", "Another approver is needed.")
         return waiting
-    if step in waiting:
-        return [step]
-    if step in steps:
+    chosen = _meant(waiting, step, wave)
+    if chosen:
+        return chosen
+    if step != "" and _meant(points, step, wave):
         raise _already_decided("This step has been approved.", "Look at its page: another step may wait.")
-    what = f"Step '{step}'" if step else "The plan as a whole"
-    waits = _named(steps) if steps else "the plan as a whole"
+    what = str(Point(step or "", wave or 0)) if step != "" else "The plan as a whole"
+    what = f"{what[0].upper()}{what[1:]}"
+    waits = named(points) if points else "the plan as a whole"
     raise Refused(
         "not_waiting_for_approval",
         f"{what} of execution {execution.pk} does not wait for approval now; {waits} does.",
@@ -235,27 +248,32 @@ def _asked(execution: Execution, step: str | None, by: User) -> list[str]:
     )
 
 
-def _standing(execution: Execution) -> dict[str, set[int]]:
-    """Return who approves what, by step: of this plan on these targets, by people who may still approve it.
+def _meant(points: Sequence[Point], step: str | None, wave: int | None) -> list[Point]:
+    """Return those of a step, and of a wave; of any where it is None."""
+    return [point for point in points if step in (None, point.step) and wave in (None, point.wave)]
+
+
+def _standing(execution: Execution) -> dict[Point, set[int]]:
+    """Return who approves what: of this plan on these targets, by people who may still approve it.
 
     The claim asks the same again (engine/permits.py): what is withdrawn after this is found there.
     """
     rows = execution.approvals.standing().filter(plan_hash=execution.plan_hash, targets_hash=execution.targets_hash)
-    given = list(rows.values_list("step", "by_id"))
+    given = [(Point(step, wave), by) for step, wave, by in rows.values_list("step", "wave", "by_id")]
     able = rbac.approvers_among({(by, execution.pk) for _, by in given})
-    standing: dict[str, set[int]] = {}
-    for step, by in given:
+    standing: dict[Point, set[int]] = {}
+    for point, by in given:
         if (by, execution.pk) in able:
-            standing.setdefault(step, set()).add(by)
+            standing.setdefault(point, set()).add(by)
     return standing
 
 
-def _is_left(execution: Execution, standing: dict[str, set[int]]) -> bool:
+def _is_left(execution: Execution, standing: dict[Point, set[int]]) -> bool:
     """Whether more is needed before it may go on. Steps that wait together go on together."""
     needed = approvals_needed(execution.approval_level)
     if len(standing.get(WHOLE_PLAN, ())) < needed:
         return True
-    return any(step not in standing for step in steps_asked_for(execution))
+    return any(point not in standing for point in points_asked_for(execution))
 
 
 def _refuse_changed_targets(execution: Execution) -> None:
@@ -286,13 +304,14 @@ def _refuse_changed_files(execution: Execution) -> None:
         )
 
 
-def _decide(execution: Execution, step: str, by: User, *, approved: bool, comment: str) -> None:
+def _decide(execution: Execution, point: Point, by: User, *, approved: bool, comment: str) -> None:
     try:
         with transaction.atomic():
             Approval.objects.create(
                 execution=execution,
                 by=by,
-                step=step,
+                step=point.step,
+                wave=point.wave,
                 plan_hash=execution.plan_hash,
                 targets_hash=execution.targets_hash,
                 approved=approved,
@@ -302,11 +321,11 @@ def _decide(execution: Execution, step: str, by: User, *, approved: bool, commen
         raise _already_decided("You have decided on this before.", "Another approver is needed.") from None
 
 
-def _tell_approval(execution: Execution, step: str, by: User, comment: str, *, given: int) -> None:
-    needed = 1 if step else approvals_needed(execution.approval_level)
-    data = {"given": given, "needed": needed, "plan_hash": execution.plan_hash, **({"step": step} if step else {})}
+def _tell_approval(execution: Execution, point: Point, by: User, comment: str, *, given: int) -> None:
+    needed = 1 if point.step else approvals_needed(execution.approval_level)
+    data = {"given": given, "needed": needed, "plan_hash": execution.plan_hash, **point.data}
     remark(execution.pk, "approval.given", actor=by.actor, reason=comment, data=data)
-    _record(execution, "approve", step, by, comment, given=given, needed=needed)
+    _record(execution, "approve", point, by, comment, given=given, needed=needed)
 
 
 # --- withdrawing
@@ -323,9 +342,14 @@ def _try_to_withdraw(execution_id: int, by: User, reason: str, step: str | None)
     if execution.is_final:
         refuse_final(execution)
     own = execution.approvals.standing().filter(by=by)
-    chosen = {approval.pk: approval.step for approval in own if step is None or approval.step == step}
-    over = set(execution.steps.filter(status__in=FINAL_STEP).values_list("key", flat=True))
-    chosen = {pk: key for pk, key in chosen.items() if key not in over}
+    chosen = {approval.pk: approval.point for approval in own if step is None or approval.step == step}
+    rows = {row.key: row for row in execution.steps.filter(kind="step")}
+    over = waves_over(execution, rows)
+    chosen = {
+        pk: point
+        for pk, point in chosen.items()
+        if point not in over and not (point.step in rows and rows[point.step].status in FINAL_STEP)
+    }
     if not chosen:
         raise Refused(
             "nothing_to_withdraw",
@@ -333,23 +357,32 @@ def _try_to_withdraw(execution_id: int, by: User, reason: str, step: str | None)
             "Only who gave an approval withdraws it, before the step that it is for has run; to stop it, cancel it.",
             status=409,
         )
-    said = f"{by.username} withdrew the approval of {_named(sorted(chosen.values()))}: {reason}"
+    said = f"{by.username} withdrew the approval of {named(sorted(chosen.values()))}: {reason}"
     status: str | None = execution.status
     if execution.status in (E.QUEUED, E.RUNNING):
         status = try_to_cancel(execution, by.actor, reason, why=WITHDRAWN, said=said)
     elif not _stays(execution):
         return None
     elif execution.status == E.PENDING_APPROVAL:
-        status = _withdraw_while_it_waits(execution, by, reason, said, chosen.values())
+        has_begun = {Point(row.key) for row in rows.values() if row.started_at is not None}
+        if points_asked_for(execution):
+            has_begun.add(WHOLE_PLAN)
+        # Of the rest nothing has begun: somebody else may approve it.
+        if has_begun & set(chosen.values()):
+            said = _with_what_was_done(execution, said)
+            status = try_to_cancel(execution, by.actor, reason, why=WITHDRAWN, said=said)
     if status is None:
         return None
     # Who else withdraws them at this moment waits here for their rows, and then finds none left.
-    rows = Approval.objects.standing().filter(pk__in=chosen)
-    if rows.update(withdrawn_at=Now(), withdrawn_reason=reason) != len(chosen):
+    given = Approval.objects.standing().filter(pk__in=chosen)
+    if given.update(withdrawn_at=Now(), withdrawn_reason=reason) != len(chosen):
         return None
-    _record(execution, "withdraw_approval", WHOLE_PLAN, by, reason, of=sorted(chosen.values()))
+    of = sorted(chosen.values())
+    _record(execution, "withdraw_approval", WHOLE_PLAN, by, reason, of=[point.step for point in of])
     if status != E.CANCELLED:  # the last event of an execution is its end; the end then says it
-        data = {"steps": sorted(key for key in chosen.values() if key)}
+        data: dict[str, list[Any]] = {"steps": [point.step for point in of if point.step]}
+        if any(point.wave for point in of):
+            data["waves"] = [point.wave for point in of if point.step]
         remark(execution.pk, "approval.withdrawn", actor=by.actor, reason=reason, data=data)
     return status
 
@@ -365,32 +398,28 @@ def _stays(execution: Execution) -> bool:
     return Execution.objects.select_for_update().filter(pk=execution.pk, status=execution.status).exists()
 
 
-def _withdraw_while_it_waits(
-    execution: Execution, by: User, reason: str, said: str, steps: Collection[str]
-) -> str | None:
-    """Withdraw from one whose row is locked."""
-    if WHOLE_PLAN not in steps or not steps_asked_for(execution):
-        return E.PENDING_APPROVAL  # nothing of what it was for has begun: somebody else may approve it
-    done = what_was_done(execution)
-    ended = conclude(
-        execution.pk,
-        E.PENDING_APPROVAL,
-        E.CANCELLED,
-        actor=by.actor,
-        reason=reason,
-        status_reason=f"{said}. {done}",
-        error_code=WITHDRAWN,
-    )
-    return E.CANCELLED if ended else None
+def _with_what_was_done(execution: Execution, said: str) -> str:
+    """Say that of one that ends at once. What is to be undone first, its worker says."""
+    return said if has_something_to_undo(execution.pk) else f"{said}. {what_was_done(execution)}"
+
+
+def waves_over(execution: Execution, steps: Mapping[str, Step]) -> set[Point]:
+    """Return the waves of the steps, by their ids, of which nothing is left to begin."""
+    left: set[Point] = set()
+    rows = StepTarget.objects.filter(execution=execution, step__kind="step").exclude(status__in=FINAL_STEP)
+    for key, position in rows.values_list("step__key", "position"):
+        left.add(Point(key, wave_of(steps[key].waves, position) or 0))
+    every = {Point(key, number) for key, step in steps.items() for number in range(1, len(step.waves or ()) + 1)}
+    return every - left
 
 
 # --- the record
 
 
-def _record(execution: Execution, verb: str, step: str, by: User | None, reason: str, **more: object) -> None:
+def _record(execution: Execution, verb: str, point: Point, by: User | None, reason: str, **more: object) -> None:
     """Write a decision into the audit, in the transaction that carries it out."""
     audit.record(
-        f"{'step' if step else 'execution'}.{verb}",
+        f"{'step' if point.step else 'execution'}.{verb}",
         by=by,
         tenant_id=execution.tenant_id,
         object_type="execution",
@@ -400,14 +429,16 @@ def _record(execution: Execution, verb: str, step: str, by: User | None, reason:
         data={
             "plan_hash": execution.plan_hash,
             "targets_hash": execution.targets_hash,
-            **({"step": step} if step else {}),
+            **point.data,
             **more,
         },
     )
 
 
 @contextmanager
-def _refusals_recorded(verb: str, execution_id: int, by: User, step: str | None) -> Iterator[None]:
+def _refusals_recorded(
+    verb: str, execution_id: int, by: User, step: str | None = None, wave: int | None = None
+) -> Iterator[None]:
     """Record what is refused, after its transaction was rolled back."""
     try:
         yield
@@ -419,21 +450,12 @@ def _refusals_recorded(verb: str, execution_id: int, by: User, step: str | None)
             object_id=execution_id,
             code=refused.code,
             reason=refused.message,
-            data={"step": step} if step else {},
+            data=Point(step or "", wave or 0).data,
         )
         raise
 
 
 # --- words
-
-
-def _named(steps: Sequence[str] | Collection[str]) -> str:
-    keys = [key for key in steps if key]
-    if not keys:
-        return "the plan"
-    shown = ", ".join(f"'{key}'" for key in keys[:MOST_NAMED])
-    more = f" and {len(keys) - MOST_NAMED} more" if len(keys) > MOST_NAMED else ""
-    return f"{'step' if len(keys) == 1 else 'steps'} {shown}{more}"
 
 
 def _already_decided(message: str, how_to_fix: str) -> Refused:

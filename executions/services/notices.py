@@ -23,6 +23,8 @@ from django.db.models import F, QuerySet
 from django.db.models.functions import Greatest, Now
 
 from executions.approval_asks import Ask, asks_of
+from executions.approval_points import named
+from executions.gate_views import GateView
 from executions.models import Execution, PendingApproval
 from executions.states import ExecutionStatus
 from safety import masking, rbac
@@ -134,7 +136,7 @@ def _send_taken(taken: Taken) -> int:
     ).select_related("actor", "plan", "pending_approval")
     sent = Sent()
     try:
-        for ask in asks_of(list(rows)):
+        for ask in asks_of(list(rows), with_gates=True):
             _send(ask, taken, sent)
     except (OperationalError, InterfaceError):
         raise  # the database's: it is due again by itself
@@ -149,7 +151,7 @@ def _send_taken(taken: Taken) -> int:
 def recipients_of(ask: Ask) -> list[User]:
     """Return who is to be told: may approve it and see it, has an address, did not ask for it, has not decided."""
     execution = ask.execution
-    decided = {approval.by_id for approval in ask.given} if not ask.steps else set()
+    decided = {approval.by_id for approval in ask.given} if not ask.points else set()
     users = User.objects.filter(tenant_id=execution.tenant_id, is_active=True).exclude(email="")
     asked = [user for user in users.order_by("pk") if user.pk != execution.actor_id and user.pk not in decided]
     able = {user_id for user_id, _ in rbac.approvers_among([(user.pk, execution.pk) for user in asked])}
@@ -185,7 +187,7 @@ def _send(ask: Ask, taken: Taken, sent: Sent) -> None:
 
 
 def _subject(ask: Ask) -> str:
-    what = f"step {', '.join(ask.open_steps)} of " if ask.steps else ""
+    what = f"{named(ask.open_points)} of " if ask.points else ""
     text = masking.mask_text(f"Approval wanted: {what}#{ask.execution.pk} {ask.execution.title}")
     return " ".join(text.split())[:200]  # a line end in a header would begin another header
 
@@ -197,7 +199,8 @@ def _body(ask: Ask) -> str:
         f"{execution.actor.username} asks for approval of #{execution.pk} {execution.title}.",
         f"Why: {execution.reason or 'no reason given'}",
         "",
-        f"What: {_named(ask.open_steps, 'step') if ask.steps else 'the whole plan'}",
+        f"What: {named(ask.open_points) if ask.points else 'the whole plan'}",
+        *(f"Before: {_so_far(gate)}" for gate in ask.open_gates),
         f"On: {_named([str(machine['name']) for machine in ask.machines]) or 'no machine'}",
         f"Risk: level {execution.approval_level}; {', '.join(ask.reasons)}",
         f"Approvals: {len(ask.given)} of {ask.needed}",
@@ -208,6 +211,11 @@ def _body(ask: Ask) -> str:
     return masking.mask_text("\n".join(lines))
 
 
-def _named(names: Sequence[str], noun: str = "") -> str:
-    shown = ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
-    return f"{noun} {shown}".strip()
+def _so_far(gate: GateView) -> str:
+    tally = gate.so_far
+    faults = f", {tally.faults}" if tally.faults else ""
+    return f"{tally.ok:,} of {tally.total:,} targets of step '{gate.point.step}' succeeded{faults}"
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")

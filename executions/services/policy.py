@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from executions.plans import CompiledPlan
-from executions.plans.waves import pauses_of, rounds_of
+from executions.plans.waves import approved_waves, pauses_of, rounds_of
 from executions.services.blast_radius import largest_share
-from safety.approvals import Risk, approval_level, step_needs_approval
+from safety.approvals import Risk, approval_level
 from safety.timeouts import Limits, sla_class_of
 
 # A step may take this much longer than it is estimated at before its time limit ends it, whatever its class says.
@@ -60,7 +60,7 @@ def risk_of(document: Mapping[str, Any], action_class: str) -> Risk:
         changing_steps=sum(map(_changes, document["steps"])),
         changes_without_target=any(_changes(step) and not step["targets"] for step in document["steps"]),
         irreversible=any(step["irreversible"] for step in document["steps"]),
-        asks_for_approval=any(step["requires_approval"] for step in document["steps"]),
+        asks_for_approval=any(step["requires_approval"] or approved_waves(step) for step in document["steps"]),
     )
 
 
@@ -68,16 +68,6 @@ def _changes(step: Mapping[str, Any]) -> bool:
     """Whether a step, or what undoes it, does more than read. Plans of an earlier release do not say of the latter."""
     undo = step.get("rollback")
     return step["action_class"] != "read" or bool(undo and undo.get("action_class", "modify") != "read")
-
-
-def steps_to_approve(document: Mapping[str, Any], level: int) -> list[str]:
-    """Return the ids of the steps of a stored plan that need an approval of their own before they begin."""
-    return [step["id"] for step in document["steps"] if needs_approval_of_its_own(step, level)]
-
-
-def needs_approval_of_its_own(step: Mapping[str, Any], level: int) -> bool:
-    """Whether a step of a stored plan at this level needs an approval of its own before it begins."""
-    return step_needs_approval(level, irreversible=step["irreversible"], asks_for_approval=step["requires_approval"])
 
 
 def step_seconds(step: Any, policy_seconds: float) -> float:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
 
+from executions.approval_points import Point, points_to_approve
+from executions.gate_views import targets_of
 from executions.plans import CompiledPlan
 from executions.services.blast_radius import measure
-from executions.services.policy import Decision, decide, risk_of, step_seconds, steps_to_approve
+from executions.services.policy import Decision, decide, risk_of, step_seconds
 from executions.services.reaching import machines_of, warnings_of
 from executions.services.refusals import Refused
 from executions.services.submit import Planning
 from executions.services.what_runs import commands_of
 from safety.approvals import approvals_needed, reasons
+from safety.approvers import approvers_of
 from safety.models import User
 
 
@@ -29,6 +33,7 @@ def preview(document: object, *, by: User, check: bool = False) -> dict[str, Any
         return {"acceptable": False, "errors": refused.problems()}
     measure(plan, by.tenant_id)
     decision = decide(plan, planning.policies)
+    points = points_to_approve(plan.document, decision.approval_level)
     errors: list[dict[str, Any]] = []
     try:
         planning.check_rights(plan)
@@ -48,7 +53,9 @@ def preview(document: object, *, by: User, check: bool = False) -> dict[str, Any
         "approval_level": decision.approval_level,
         "approvals_needed": approvals_needed(decision.approval_level),
         "approval_reasons": reasons(risk_of(plan.document, plan.action_class)),
-        "steps_to_approve": steps_to_approve(plan.document, decision.approval_level),
+        "steps_to_approve": [point.step for point in points if not point.wave],
+        "gates": _gates(plan, points),
+        "approvers": _approvers(plan, decision, by),
         "timeouts": {
             "step_seconds": decision.limits.step_seconds,
             "execution_seconds": decision.execution_seconds,
@@ -74,6 +81,29 @@ def preview(document: object, *, by: User, check: bool = False) -> dict[str, Any
         "steps": _steps(plan, decision),
         "not_checked": plan.document["not_checked"],
     }
+
+
+def _gates(plan: CompiledPlan, points: Sequence[Point]) -> list[dict[str, Any]]:
+    """The waves before which a person is asked."""
+    by_id = {step["id"]: step for step in plan.document["steps"]}
+    return [
+        {
+            "id": point.step,
+            "wave": point.wave,
+            "waves": len(by_id[point.step]["waves"]),
+            "targets": [target["name"] for target in targets_of(by_id[point.step], point.wave)],
+        }
+        for point in points
+        if point.wave
+    ]
+
+
+def _approvers(plan: CompiledPlan, decision: Decision, by: User) -> list[str]:
+    """Who could approve it, and its steps and waves; nobody when it needs no approval."""
+    if not decision.approval_level:
+        return []
+    risk = risk_of(plan.document, plan.action_class)
+    return approvers_of(plan.targets, asked_by=by, by_group=not risk.changes_without_target)
 
 
 def _permissions(plan: CompiledPlan, planning: Planning) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ because the worker's own moves have changed the status that is compared.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from django.db import connection, transaction
@@ -58,14 +58,16 @@ WITH {step_and_target}, single AS (
     SELECT step_id, min(id) AS id, min(name) AS name, min(attempt) AS attempt
       FROM executions_steptarget WHERE execution_id = ANY (%(ids)s) GROUP BY step_id HAVING count(*) = 1
 ), event AS (
-    SELECT t.execution_id, s.position, t.position AS target_position, 'target.' || %(new)s AS kind,
-           jsonb_build_object('step', s.key, 'target', t.name, 'step_target', t.id, 'from', t.was, 'to', %(new)s,
+    SELECT t.execution_id, s.position, t.position AS target_position, 'target.' || t.status AS kind,
+           jsonb_build_object('step', s.key, 'target', t.name, 'step_target', t.id, 'from', t.was, 'to', t.status,
                               'attempt', t.attempt) AS data
       FROM target t JOIN executions_step s ON s.id = t.step_id
      WHERE t.step_id NOT IN (SELECT step_id FROM single)
      UNION ALL
-    SELECT step.execution_id, step.position, NULL, 'step.' || %(new)s,
-           jsonb_build_object('step', step.key, 'step_id', step.id, 'from', step.was, 'to', %(new)s)
+    SELECT step.execution_id, step.position, NULL, 'step.' || step.status,
+           jsonb_build_object('step', step.key, 'step_id', step.id, 'from', step.was, 'to', step.status)
+               || CASE WHEN step.error = '' THEN '{{}}'
+                       ELSE jsonb_build_object('error_code', step.error_code, 'error', step.error) END
                || CASE WHEN single.id IS NULL THEN '{{}}' ELSE jsonb_build_object(
                     'target', single.name, 'step_target', single.id, 'attempt', single.attempt) END
       FROM step LEFT JOIN single ON single.step_id = step.id
@@ -86,11 +88,27 @@ SKIP = _STEP_MOVES.format(
     step_and_target="""target AS (
     UPDATE executions_steptarget SET status = %(new)s, finished_at = statement_timestamp()
      WHERE execution_id = ANY (%(ids)s) AND status = 'pending'
-    RETURNING execution_id, id, step_id, position, name, attempt, 'pending'::text AS was
+    RETURNING execution_id, id, step_id, position, name, attempt, status, 'pending'::text AS was
 ), step AS (
     UPDATE executions_step SET status = %(new)s, finished_at = statement_timestamp()
      WHERE execution_id = ANY (%(ids)s) AND status = 'pending'
-    RETURNING execution_id, id, position, key, 'pending'::text AS was
+    RETURNING execution_id, id, position, key, status, error_code, error, 'pending'::text AS was
+)"""
+)
+
+# Steps that nobody let go on: one that had begun has failed, one that had not is skipped; what was left of both, too.
+REFUSE = _STEP_MOVES.format(
+    step_and_target="""step AS (
+    UPDATE executions_step s
+       SET status = CASE WHEN s.started_at IS NULL THEN 'skipped' ELSE 'failed' END,
+           finished_at = statement_timestamp(), error_code = %(code)s, error = refused.error
+      FROM unnest(%(steps)s::text[], %(errors)s::text[]) AS refused(key, error)
+     WHERE s.execution_id = ANY (%(ids)s) AND s.status = 'pending' AND s.kind = 'step' AND s.key = refused.key
+    RETURNING s.execution_id, s.id, s.position, s.key, s.status, s.error_code, s.error, 'pending'::text AS was
+), target AS (
+    UPDATE executions_steptarget t SET status = 'skipped', finished_at = statement_timestamp()
+     WHERE t.step_id IN (SELECT id FROM step) AND t.status = 'pending'
+    RETURNING t.execution_id, t.id, t.step_id, t.position, t.name, t.attempt, t.status, 'pending'::text AS was
 )"""
 )
 
@@ -104,13 +122,13 @@ RERUN = _STEP_MOVES.format(
        AND (s.kind = 'rollback') = EXISTS (
             SELECT FROM executions_step r WHERE r.execution_id = s.execution_id AND r.kind = 'rollback')
        AND before.id = s.id AND before.status = s.status
-    RETURNING s.execution_id, s.id, s.position, s.key, before.status AS was
+    RETURNING s.execution_id, s.id, s.position, s.key, s.status, s.error_code, s.error, before.status AS was
 ), target AS (
     UPDATE executions_steptarget t SET status = %(new)s, finished_at = NULL, error_code = '', error = ''
       FROM executions_steptarget before
      WHERE t.step_id IN (SELECT id FROM step) AND t.status = ANY (%(rerun_targets)s)
        AND before.id = t.id AND before.status = t.status
-    RETURNING t.execution_id, t.id, t.step_id, t.position, t.name, t.attempt, before.status AS was
+    RETURNING t.execution_id, t.id, t.step_id, t.position, t.name, t.attempt, t.status, before.status AS was
 )"""
 )
 
@@ -249,6 +267,27 @@ def run_again(execution_ids: Sequence[int], *, actor: str, reason: str) -> None:
                 "new": StepStatus.PENDING,
                 "rerun_steps": sorted(RERUN_STEPS),
                 "rerun_targets": sorted(targets),
+                "actor": actor,
+                "reason": mask_text(reason),
+            },
+        )
+
+
+def refuse_steps(execution_id: int, errors: Mapping[str, str], *, code: str, actor: str, reason: str) -> None:
+    """End the steps that an execution waits before, as far as they are still to do, with an error for each.
+
+    For one that no worker holds, whose row the caller has locked.
+    """
+    if not errors:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            REFUSE,
+            {
+                "ids": [execution_id],
+                "steps": list(errors),
+                "errors": [mask_text(error) for error in errors.values()],
+                "code": code,
                 "actor": actor,
                 "reason": mask_text(reason),
             },

@@ -3,7 +3,7 @@
 -- p_ops: {
 --   "executions": [{"id", "token", "n": how many events and chunks follow for it, "status": new or null,
 --       "from": [statuses it may have] or null, "reason", "error_code", "start": bool, "end": null | "finish" | "return" |
---       "dead" | "ask", "ask": [ids of the steps that wait for approval], "delay": seconds, "give_back": bool, "dead_reason", "pattern", "fingerprint"}],
+--       "dead" | "ask", "ask": [ids of the steps that wait for approval], "ask_waves": [of each the wave, or 0], "delay": seconds, "give_back": bool, "dead_reason", "pattern", "fingerprint"}],
 --   "steps":   [{"id", "execution_id", "from", "to", "error_code", "error"}],
 --   "targets": [{"id", "execution_id", "from", "to", "attempt", "exit_code", "error_code", "error", "stop_confirmed",
 --                "stdout_bytes", "stderr_bytes", "truncated", "stdout", "data"}],
@@ -190,12 +190,12 @@ BEGIN
     END IF;
     IF v_ask THEN
         -- It holds no machine while people think. What its entry knew of its attempts is kept, and this one given back.
-        INSERT INTO executions_pendingapproval (execution_id, steps, asked_at, attempt, attempts_left, losses)
-        SELECT o.id, o.ask, v_now, q.attempt, q.attempts_left + 1, q.losses
-          FROM jsonb_to_recordset(v_ops -> 'executions') AS o(id bigint, "end" text, ask text[])
+        INSERT INTO executions_pendingapproval (execution_id, steps, waves, asked_at, attempt, attempts_left, losses)
+        SELECT o.id, o.ask, coalesce(o.ask_waves, '{}'), v_now, q.attempt, q.attempts_left + 1, q.losses
+          FROM jsonb_to_recordset(v_ops -> 'executions') AS o(id bigint, "end" text, ask text[], ask_waves smallint[])
           JOIN queueing_queueentry q ON q.execution_id = o.id WHERE o."end" = 'ask'
             ON CONFLICT (execution_id) DO UPDATE  -- left by a process of the release before this one
-           SET steps = excluded.steps, asked_at = excluded.asked_at, attempt = excluded.attempt,
+           SET steps = excluded.steps, waves = excluded.waves, asked_at = excluded.asked_at, attempt = excluded.attempt,
                attempts_left = excluded.attempts_left, losses = excluded.losses, notice_due_at = v_now,
                notice_tries = 0, notice_error = '';
         PERFORM queue_keep_attempts((
@@ -241,8 +241,15 @@ BEGIN
         'approval_level', e.approval_level,
         'approvals', CASE WHEN e.approval_level > 0 THEN (
              SELECT jsonb_agg(jsonb_build_array(a.step, a.by_id)) FROM executions_approval a
-              WHERE a.execution_id = e.id AND a.approved AND a.withdrawn_at IS NULL
+              WHERE a.execution_id = e.id AND a.approved AND a.withdrawn_at IS NULL AND a.wave = 0
                 AND a.plan_hash = e.plan_hash AND a.targets_hash = e.targets_hash) END,
+        'wave_approvals', CASE WHEN e.approval_level > 0 THEN (
+             SELECT jsonb_agg(jsonb_build_array(a.step, a.wave, a.by_id)) FROM executions_approval a
+              WHERE a.execution_id = e.id AND a.approved AND a.withdrawn_at IS NULL AND a.wave > 0
+                AND a.plan_hash = e.plan_hash AND a.targets_hash = e.targets_hash) END,
+        -- It was rejected, or forgotten, while it waited before a step or a wave, and is to undo what it did.
+        'refused', CASE WHEN e.status = 'cancelling' AND e.error_code IN ('approval_rejected', 'not_approved_in_time')
+             THEN jsonb_build_array(e.error_code, e.status_reason) END,
         'step_seconds', e.step_seconds, 'last_seq', e.last_seq,
         'remaining_seconds', CASE WHEN e.deadline_at IS NULL THEN e.execution_seconds
              ELSE extract(epoch FROM e.deadline_at - coalesce(q.returned_at, statement_timestamp())) END,

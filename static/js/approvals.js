@@ -58,6 +58,7 @@ function decide(button) {
   const form = dialog.querySelector("form");
   form.action = button.dataset.action;
   form.elements.step.value = button.dataset.step;
+  form.elements.wave.value = button.dataset.wave; // what was shown: by now another wave may wait
   form.elements.comment.value = "";
   dialog.querySelector("[data-what]").textContent = button.dataset.named;
   openDialog(button.dataset.decide);

@@ -63,7 +63,7 @@ def test_an_approver_lets_it_run(admin: Api, make_api: MakeApi, waiting: int) ->
     assert told["status"] == "queued"
     detail = admin.get(f"executions/{waiting}/").json()
     assert detail["approvals"][0] | {"decided_at": ""} == {
-        "by": "anna", "step": None, "approved": True, "comment": "looked at it", "decided_at": "",
+        "by": "anna", "step": None, "wave": None, "approved": True, "comment": "looked at it", "decided_at": "",
         "withdrawn_at": None, "withdrawn_reason": None,
     }  # fmt: skip
     problem_of(approver.post(f"executions/{waiting}/approve/", {}), 409, "not_waiting_for_approval")

@@ -19,7 +19,7 @@ from queueing.models import Worker
 from safety.models import Tenant, User
 from tests.installations import MANAGE, wait_until
 
-FINAL = ("succeeded", "failed", "partial", "cancelled", "timed_out", "needs_attention")
+FINAL = ("succeeded", "failed", "partial", "cancelled", "timed_out", "rejected", "expired", "needs_attention")
 
 
 class Workers:

@@ -222,7 +222,8 @@ def test_rows_of_rollbacks_are_loaded_with_their_targets_and_the_order_of_the_en
     one = step("one", {1: "succeeded", 2: "succeeded"}, 1).planned
     loaded = {
         "id": 1, "tenant_id": 1, "actor_id": 1, "status": "running", "action_class": "modify", "step_seconds": 5,
-        "remaining_seconds": 5, "approval_level": 0, "approvals": None, "rollback": {"status": "failed"},
+        "remaining_seconds": 5, "approval_level": 0, "approvals": None, "wave_approvals": None, "refused": None,
+        "rollback": {"status": "failed"},
         "document": {"steps": [{**one, "action_class": "modify"}, {**one, "id": "two", "action_class": "modify"}]},
         "steps": [
             [1, "one", "succeeded", "step", "", "", 20.5], [2, "two", "failed", "step", "exit_code", "why", 10.5],

@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from executions.models import Approval, Asset, Execution, PendingApproval
 from executions.services import approve
 from safety.models import User
-from tests.executions.services.requests import ask, change, make_asset, make_user, status_of
+from tests.executions.services.requests import ask, change, make_asset, make_user, status_of, waiting_on_wave
 
 pytestmark = pytest.mark.django_db
 
@@ -166,6 +166,51 @@ def test_many_that_wait_take_no_more_statements_than_one(bob: User, anna: User) 
         ask(bob, change(f"x{number}", "prod1", "vault"))
     assert statements() == few
     assert few <= 16
+
+
+def test_a_wave_is_shown_with_what_became_of_those_before(bob: User, anna: User) -> None:
+    hosts = [make_asset(f"web-{number:02}").name for number in range(36)]
+    one = waiting_on_wave(bob, make_user("first", "approver"), hosts, failed=1, on_failure="rollback")
+    client = signed_in(anna)
+    page = text_of(client)
+    card = page.split("data-ask")[1].split("whole-plan")[0]
+    assert "<b>wave 2 of step &#x27;roll-out&#x27;</b>" in card
+    assert re.search(
+        r"11 of 12</b> succeeded, <span class=.bad.>1 failed</span>; wave 2 of 3 has 12, and 12 come after", card
+    )
+    assert card.index("web-00") < card.index("It broke.") < card.index("web-01"), "what failed comes first"
+    assert "version 2" in card, "the last line that it printed"
+    following = card.split("Next machines")[1]
+    assert [f"web-{n:02}" in following for n in (11, 12, 23, 24)] == [False, True, True, False]
+    assert "what it has done is <b>rolled back</b>" in card
+    assert 'data-step="roll-out" data-wave="2"' in page
+    told = text_of(client, f"/executions/{one}/")
+    assert 'data-dialog="approve" data-step="roll-out" data-wave="2"' in told
+    assert "It broke." in told
+
+    answer = client.post(f"/executions/{one}/approve/", {"step": "roll-out", "wave": "3"}, follow=True)
+    assert "Wave 3 of step" in answer.content.decode()
+    assert status_of(one) == "pending_approval"
+    client.post(f"/executions/{one}/approve/", {"step": "roll-out", "wave": "2", "comment": "go"})
+    assert status_of(one) == "queued"
+
+
+def test_waves_that_wait_take_no_more_statements_than_one(bob: User, anna: User) -> None:
+    client, first = signed_in(anna), make_user("first", "approver")
+    hosts = [make_asset(f"web-{number}").name for number in range(6)]
+
+    def statements() -> int:
+        with CaptureQueriesContext(connection) as counted:
+            text_of(client)
+        return len(counted)
+
+    waiting_on_wave(bob, first, hosts)
+    client.get("/approvals/")
+    few = statements()
+    for _ in range(5):
+        waiting_on_wave(bob, first, hosts)
+    assert statements() == few
+    assert few <= 18
 
 
 def test_texts_of_a_plan_are_escaped(bob: User, anna: User) -> None:

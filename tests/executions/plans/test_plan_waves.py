@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from executions.approval_points import Point, points_to_approve
 from executions.plans.inventory import InventoryAsset
 from executions.plans.waves import wave_sizes
-from executions.services.policy import needed_seconds
+from executions.services.policy import needed_seconds, risk_of
+from safety.approvals import approval_level
 from tests.executions.plans.compiling import compiled, step, steps, told
 from tests.executions.plans.memory_inventory import MemoryInventory
 
@@ -76,7 +78,7 @@ def test_waves_are_fixed_when_the_plan_is_taken_in() -> None:
         ({"waves": [1] * 51}, "fan_out.waves"),
         ({"gate": {"pause_seconds": 1}}, "fan_out.gate"),
         ({"waves": False, "gate": {"pause_seconds": 1}}, "fan_out.gate"),
-        ({"waves": True, "gate": {"approval": True}}, "fan_out.gate.approval"),
+        ({"waves": True, "gate": {"approval": "maybe"}}, "fan_out.gate.approval"),
         ({"waves": True, "gate": {"pause_seconds": -1}}, "fan_out.gate.pause_seconds"),
         ({"waves": True, "gate": {"max_failures": "120%"}}, "fan_out.gate.max_failures"),
         ({"waves": True, "gate": {"max_failures": 1}}, "fan_out.gate.max_failures"),
@@ -96,6 +98,28 @@ def test_the_hash_knows_the_waves_and_with_them_which_machines_come_first() -> N
     assert hash_of(there, waves=[1, "rest"]) != hash_of(there)
     assert hash_of(there, waves=[1, "rest"]) != hash_of(there, waves=[1, "rest"], gate={"pause_seconds": 1})
     assert hash_of(there, waves=True) == hash_of(there, waves=USUAL)
+
+
+def test_a_gate_may_ask_for_a_person_and_then_the_plan_is_never_below_level_2() -> None:
+    gate = {"approval": "yes", "pause_seconds": 5}
+    made = compiled([fanned(waves=[1, "rest"], gate=gate)])
+    asked = made.document["steps"][0]
+    assert asked["fan_out"]["gate"] == {"pause_seconds": 5.0, "max_failures": 0, "approval": True}
+    not_asked = compiled([fanned(waves=[1, "rest"], gate={**gate, "approval": False})])
+    assert "approval" not in not_asked.document["steps"][0]["fan_out"]["gate"], "its hash is that of a plan without"
+    assert not_asked.hash == compiled([fanned(waves=[1, "rest"], gate={"pause_seconds": 5})]).hash != made.hash
+
+    here = dict.fromkeys(("environment", "criticality"), "development")
+    for plan, level in ((made, 2), (not_asked, 0)):
+        document: dict[str, Any] = {**plan.document, "environment": None}
+        (one,) = document["steps"]
+        document["steps"] = [{**one, "targets": [{**target, **here} for target in one["targets"]]}]
+        assert approval_level(risk_of(document, "modify")) == level
+    points = points_to_approve(made.document, 2)
+    assert points == [Point(asked["id"], wave) for wave in range(2, len(asked["waves"]) + 1)]
+    assert points_to_approve(not_asked.document, 2) == []
+    alone = compiled([step(targets=["web-1"], fan_out={"waves": True, "gate": gate})])
+    assert points_to_approve(alone.document, 2) == [], "one wave has no gate"
 
 
 def test_pauses_and_waves_are_in_the_estimate_and_in_the_time_limit() -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
 from django.conf import settings
 from django.db import connection
 
-from executions.models import Asset, Event, Execution, Step, StepTarget
+from executions.models import Approval, Asset, Event, Execution, PendingApproval, Step, StepTarget
 from executions.services import Accepted, Submission, submit
 from queueing import queue
 from queueing.connections import connect
@@ -104,6 +104,32 @@ def assert_told_in_order(*execution_ids: int) -> None:
 def assert_out_of_the_queue(*execution_ids: int) -> None:
     assert not QueueEntry.objects.filter(pk__in=execution_ids).exists()
     assert not AssetLock.objects.filter(execution_id__in=execution_ids).exists()
+
+
+def waiting_on_wave(by: User, approver: User, hosts: Sequence[str], *, failed: int = 0, **fields: Any) -> int:
+    """An execution that its worker has left waiting before the second of three waves; of the first `failed` failed."""
+    first = len(hosts) // 3
+    fan_out = {
+        "waves": [first, first, "rest"],
+        "max_failures": failed,
+        "gate": {"approval": True, "max_failures": failed},
+    }
+    one = ask(by, change(f"wave-{next(_numbers)}", *hosts, key="roll-out", fan_out=fan_out, **fields)).execution_id
+    execution = Execution.objects.get(pk=one)
+    Approval.objects.create(
+        execution=execution, by=approver, approved=True, plan_hash=execution.plan_hash,
+        targets_hash=execution.targets_hash,
+    )  # fmt: skip
+    targets = StepTarget.objects.filter(execution=execution)
+    began = {"attempt": 1, "started_at": execution.created_at, "finished_at": execution.created_at}
+    targets.filter(position__lte=first).update(status="succeeded", exit_code=0, stdout="done\nversion 2\n", **began)
+    targets.filter(position__lte=failed).update(status="failed", error_code="exit_code", exit_code=7, error="It broke.")
+    execution.steps.update(started_at=execution.created_at)
+    PendingApproval.objects.filter(pk=one).update(steps=["roll-out"], waves=[2])
+    Execution.objects.filter(pk=one).update(
+        started_at=execution.created_at, status_reason="Wave 2 of 3 of step 'roll-out' (shell) waits for approval."
+    )
+    return one
 
 
 class FakeWorker:
