@@ -1,33 +1,10 @@
 # Files on a Windows machine, for file_manager and copy. $given: action (none: what copy does), path, destination,
 # source, recursive, overwrite. $content: the bytes to write. Paths are absolute, and never taken for patterns.
-param([hashtable] $given, [byte[]] $content)
 $path = [string] $given['path']
 $other = [string] $given['destination']
 
-function Stop-With([string] $sentence) {
-    [Console]::Error.WriteLine($sentence)
-    exit 1
-}
 function Test-There([string] $name) {
     return [IO.File]::Exists($name) -or [IO.Directory]::Exists($name)
-}
-function Write-Whole([string] $name, [byte[]] $bytes) {
-    # In one move: who reads it meanwhile sees the old file or the new one.
-    if ([IO.Directory]::Exists($name)) { Stop-With "$name is a directory" }
-    $folder = [IO.Path]::GetDirectoryName($name)
-    if (-not [IO.Directory]::Exists($folder)) { Stop-With "there is no directory $folder" }
-    $beside = [IO.Path]::Combine($folder, '.opsconductor.' + [IO.Path]::GetRandomFileName())
-    try {
-        [IO.File]::WriteAllBytes($beside, $bytes)
-        if ([IO.File]::Exists($name)) {
-            # Keeps owner and access rights of what was there.
-            [IO.File]::Replace($beside, $name, [NullString]::Value)
-        } else {
-            [IO.File]::Move($beside, $name)
-        }
-    } finally {
-        if ([IO.File]::Exists($beside)) { [IO.File]::Delete($beside) }
-    }
 }
 function Copy-Whole([string] $from, [string] $to) {
     if (-not [IO.File]::Exists($from)) { Stop-With "$from is not a regular file, or not there" }

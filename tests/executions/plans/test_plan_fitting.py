@@ -27,9 +27,6 @@ def plan(tool: str, inputs: dict[str, Any], *targets: str, **fields: Any) -> dic
         ("Invoke-Command", {"command": "hostname"}, "switch-1"),
         ("command", {"argv": ["hostname"]}, "switch-1"),
         ("shell", {"command": "hostname"}, "win-1"),
-        ("journalctl", {"unit": "nginx"}, "win-1"),
-        ("docker", {"action": "ps"}, "win-1"),
-        ("config_manager", {"action": "get", "path": "/etc/x", "key": "k"}, "win-1"),
         ("systemctl", {"action": "reload", "service": "nginx"}, "win-1"),
         ("systemctl", {"operation": "daemon_reload"}, "win-1"),
         ("file_manager", {"action": "chmod", "path": "/x", "mode": "0644"}, "win-1"),
@@ -60,6 +57,9 @@ def test_a_tool_that_nothing_can_use_there_is_refused_with_the_way_out(
         ("network_tools", {"action": "tcp", "target": "db", "port": 5432}),
         ("tcp_port_check", {"host": "db", "port": 5432}),
         ("dns_lookup", {"name": "db"}),
+        ("journalctl", {"unit": "EventLog", "since": "1 hour ago"}),
+        ("docker", {"action": "restart", "container": "web"}),
+        ("config_manager", {"action": "set", "path": "C:\\app.ini", "key": "port", "value": "1"}),
     ],
 )
 def test_what_has_a_form_for_windows_is_accepted_there(tool: str, inputs: dict[str, Any]) -> None:
@@ -71,6 +71,7 @@ def test_what_has_a_form_for_windows_is_accepted_there(tool: str, inputs: dict[s
     ("tool", "inputs", "target", "wrong"),
     [
         ("file_manager", {"action": "read", "path": "/etc/hosts"}, "win-1", "path"),
+        ("config_manager", {"action": "get", "path": "/etc/x", "key": "k"}, "win-1", "path"),
         ("file_manager", {"action": "read", "file_path": "C:\\hosts"}, "web-1", "path"),
         ("file_manager", {"action": "copy", "path": "/a", "destination": "C:\\b"}, "localhost", "destination"),
         ("copy", {"path": "C:\\a.txt", "content": "x", "mode": "0644"}, "win-1", "mode"),

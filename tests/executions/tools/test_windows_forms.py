@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tree_sitter
+import tree_sitter_powershell
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from executions.connectors import winrm as agent
 from executions.plans.templates import TemplateContext, render
 from executions.tools import CatalogError, InvalidInput, Tool, get_catalog, load_catalog
 from executions.tools.files import CATALOG_DIRECTORY, PROGRAMS_DIRECTORY
 from tests.executions.tools.test_tool_injection import EVIL, inputs_for
 
 Find = Callable[[str], Tool]
+AGENT = Path(agent.__file__).with_name("agent.ps1")
 PROGRAMS = sorted(PROGRAMS_DIRECTORY.glob("*.ps1"))
 FORMS = [
     (tool.name, action)
@@ -29,8 +33,34 @@ FORMS = [
 
 
 def test_there_are_programs_and_forms_to_look_at() -> None:
-    assert len(PROGRAMS) == 5
+    assert len(PROGRAMS) == 8
     assert len(FORMS) > 25
+
+
+def parsed(program: str) -> list[str]:
+    """What a parser of PowerShell cannot make anything of."""
+    parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_powershell.language()))
+    left, found = [parser.parse(program.encode()).root_node], []
+    while left:
+        node = left.pop()
+        if node.is_error or node.is_missing:
+            found.append(f"line {node.start_point.row + 1}: {(node.text or b'').decode()[:80]!r} {node.type}")
+        left += node.children
+    return found
+
+
+@pytest.mark.parametrize(
+    "program",
+    [AGENT.read_text(), *{one.windows.program for tool in get_catalog() for one in tool.behaviours.values()
+                          if one.windows is not None and one.windows.program is not None}],
+    ids=lambda text: text.partition("\n")[0][2:40],
+)  # fmt: skip
+def test_every_program_is_powershell_as_it_is_sent(program: str) -> None:
+    """There is no Windows here to run it: what can be shown is that it parses, and takes what it is given first."""
+    assert parsed(program) == []
+    assert re.sub(r"(?m)^#.*\n", "", program).startswith("param([")
+    assert program.count("\nparam(") == 1
+    assert parsed(program[: program.rindex("}")]), "what is broken is told"
 
 
 @pytest.mark.parametrize(("name", "action"), FORMS)
