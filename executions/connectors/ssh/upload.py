@@ -41,6 +41,7 @@ class Placing:
     is_moving: bool = False
     is_there: bool = False
     beside: bytes = b""
+    open_file: asyncssh.SFTPClientFile | None = None
 
     async def run(self) -> Outcome:
         """Raises NoSftp. The file beside is removed on every way out."""
@@ -54,8 +55,15 @@ class Placing:
             return await self._explained(error)
         finally:
             if self.beside and not self.is_there:
-                with contextlib.suppress(asyncssh.Error, OSError, TimeoutError):
-                    await asyncio.wait_for(asyncio.shield(self.sftp.remove(self.beside)), _CLEANING_SECONDS)
+                # A server that hangs answers this no more than the rest; the end of the session then ends it, too.
+                await asyncio.wait({asyncio.ensure_future(self._clean_up())}, timeout=_CLEANING_SECONDS)
+
+    async def _clean_up(self) -> None:
+        with contextlib.suppress(asyncssh.Error, OSError):
+            if self.open_file is not None:
+                await self.open_file.close()
+        with contextlib.suppress(asyncssh.Error, OSError):
+            await self.sftp.remove(self.beside)
 
     async def _place(self) -> Outcome:
         if not self.upload.path.startswith("/") or "\0" in self.upload.path:
@@ -65,12 +73,14 @@ class Placing:
         folder = path.rpartition(b"/")[0] or b"/"
         self.beside = folder.rstrip(b"/") + b"/.opsconductor." + secrets.token_hex(8).encode()
         # Nobody else may open it, from the first moment on.
-        async with self.sftp.open(self.beside, "xb", asyncssh.SFTPAttrs(permissions=0o600)) as file:
-            fresh = await file.stat()
-            for start in range(0, len(self.upload.content), _BLOCK_BYTES):
-                await file.write(self.upload.content[start : start + _BLOCK_BYTES])
-            with contextlib.suppress(asyncssh.SFTPOpUnsupported):
-                await file.fsync()
+        file = self.open_file = await self.sftp.open(self.beside, "xb", asyncssh.SFTPAttrs(permissions=0o600))
+        fresh = await file.stat()
+        for start in range(0, len(self.upload.content), _BLOCK_BYTES):
+            await file.write(self.upload.content[start : start + _BLOCK_BYTES])
+        with contextlib.suppress(asyncssh.SFTPOpUnsupported):
+            await file.fsync()
+        await file.close()
+        self.open_file = None
         await self._compare()
         await self._dress(before, fresh)
         if not self.may_move():

@@ -181,7 +181,7 @@ async def test_without_sftp_the_command_puts_it_in_place(connector: SshConnector
 
 class SlowServer(asyncssh.SFTPServer):
     async def write(self, file_obj: object, offset: int, data: bytes) -> int:
-        await asyncio.sleep(30)
+        await asyncio.sleep(3600)
         return 0
 
 
@@ -194,7 +194,8 @@ async def test_a_stop_before_the_move_leaves_the_old_file(connector: SshConnecto
         while len(names(tmp_path)) < 2:  # noqa: ASYNC110 - the server's folder is looked at
             await asyncio.sleep(0.01)
     stop.request("user")
-    outcome, _ = await running
+    async with asyncio.timeout(60):  # the server is silent for an hour
+        outcome, _ = await running
 
     assert (outcome.error_code, outcome.stop_confirmed) == (ErrorCode.STOPPED, True)
     assert file.read_text() == "old"
