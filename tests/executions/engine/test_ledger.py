@@ -31,6 +31,7 @@ from queueing.models import AssetLock, DeadLetter, QueueEntry
 from queueing.queue import Connection
 from safety.models import IdempotencyKey
 from tests.executions.engine.conftest import assert_nothing_left_behind, kinds, shell
+from tests.installations import wait_until
 from tests.queueing.lines import LEASE, expire_leases, new_worker
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
@@ -359,6 +360,7 @@ SELECT count(*) FROM executions_event written JOIN executions_event granted USIN
 """
 PAUSE = ("    IF v_lost IS NOT NULL THEN\n", "    PERFORM pg_sleep(0.002);\n    IF v_lost IS NOT NULL THEN\n")
 UNLOCKED = ("      ORDER BY execution_id FOR NO KEY UPDATE;", ";")
+ENOUGH_WRITES = 20
 
 
 def stale_writes(function: str, ids: Sequence[int], seconds: float) -> tuple[int, int]:
@@ -366,7 +368,7 @@ def stale_writes(function: str, ids: Sequence[int], seconds: float) -> tuple[int
     tokens: dict[int, int] = {}
     over = threading.Event()
     faults: list[BaseException] = []
-    written = itertools.count()
+    written: list[int] = []
     groups: dict[int, int] = {}
 
     def steal(connection: Connection, own: int) -> None:
@@ -403,7 +405,7 @@ def stale_writes(function: str, ids: Sequence[int], seconds: float) -> tuple[int
             (own, groups[own], orjson.dumps(operations).decode(), settings.QUEUE_AGEING),
         ).fetchone()
         if row == ([],):
-            next(written)
+            written.append(one)
 
     def loop(act: Callable[[Connection, int], None], own: int) -> None:
         with connect("test") as connection:
@@ -419,6 +421,7 @@ def stale_writes(function: str, ids: Sequence[int], seconds: float) -> tuple[int
     for thread in threads:
         thread.start()
     time.sleep(seconds)
+    wait_until(lambda: len(written) > ENOUGH_WRITES or faults, seconds=60, what="enough writes")
     over.set()
     for thread in threads:
         thread.join(timeout=30)
@@ -426,7 +429,7 @@ def stale_writes(function: str, ids: Sequence[int], seconds: float) -> tuple[int
     with connect("test") as connection:
         row = connection.execute(STALE).fetchone()
     assert row is not None
-    return next(written), row[0]
+    return len(written), row[0]
 
 
 def test_a_lease_that_is_taken_away_in_the_middle_of_a_write_leaves_nothing_stale(begin: Begin) -> None:
@@ -438,7 +441,7 @@ def test_a_lease_that_is_taken_away_in_the_middle_of_a_write_leaves_nothing_stal
     try:
         for function in ("ledger_commit", "ledger_commit_slow"):
             written, stale = stale_writes(function, ids, 1.2)
-            assert written > 20
+            assert written > ENOUGH_WRITES
             assert stale == 0, function
         _, stale = stale_writes("ledger_commit_unlocked", ids, 1.2)
         assert stale > 0, "the control, without the lock on the entries, has to show what the lock prevents"
