@@ -25,7 +25,7 @@ from executions import (
     services,
 )
 from executions.asset_credentials import forbidden_credentials, not_allowed
-from executions.inventory_files import check_credential
+from executions.inventory_files import WORDS, check_credential, check_word
 from executions.models import Asset, AssetGroup, Event, Execution, Health, Step, StepTarget
 from executions.pages.durations import between, span
 from executions.pages.looks import HEALTH, UNCHECKED, look_of
@@ -349,6 +349,12 @@ class AssetForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean(self) -> dict[str, Any]:
         given: dict[str, Any] = super().clean() or self.cleaned_data
+        # What a service said in words of its own stays, as long as nobody changes it.
+        for column in (WORDS.keys() - {"connection"}) & set(self.changed_data):
+            try:
+                given[column] = check_word(column, given[column]) if given.get(column) else given.get(column, "")
+            except ValueError as error:
+                self.add_error(column, str(error))
         known = Asset.objects.filter(pk=self.instance.pk).first()  # the instance has the form's values already
         if path := forbidden_credentials(self.by, [(known, given)])[0]:
             raise forms.ValidationError(not_allowed(path))
@@ -379,7 +385,7 @@ class AssetAdmin(OwnTenant):
     ordering = ("name",)
     readonly_fields = (
         "source", "missing_since_at", "last_seen_at", "health", "health_code", "health_message", "checked_at",
-        "response_ms", "created_at", "updated_at",
+        "response_ms", "created_at", "updated_at", "additional_services",
     )  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:

@@ -23,8 +23,9 @@ SEPARATOR = ";"  # between the tags, and between the groups, of one cell
 
 COLUMNS = (
     "name", "hostname", "ip_address", "description", "connection", "port", "username", "domain", "credential",
-    "host_key", "device_type", "os_type", "os_version", "status", "environment", "criticality", "service_type", "owner",
-    "support_contact", "is_active", "external_id", "tags", "groups",
+    "host_key", "device_type", "os_type", "os_version", "status", "environment", "criticality", "service_type",
+    "is_secure", "credential_type", "secondary_service_type", "secondary_port", "owner", "support_contact", "is_active",
+    "external_id", "tags", "groups",
 )  # fmt: skip
 
 # A word outside these is refused: a misspelt environment would ask for the wrong approval.
@@ -34,6 +35,7 @@ WORDS = {
     "status": frozenset({"active", "inactive", "maintenance", "decommissioned"}),
     "environment": frozenset({"production", "staging", "development", "test"}),
     "criticality": frozenset({"low", "medium", "high", "critical"}),
+    "credential_type": frozenset({"username_password", "ssh_key", "api_key", "bearer_token", "certificate"}),
 }
 CONNECTION_OF_SERVICE = {
     "ssh": Connection.SSH.value,
@@ -218,22 +220,25 @@ def check_credential(text: str) -> str:
 
 def _value(column: str, cell: str) -> Any:
     """Return a cell as its column's value. Raises ValueError with a sentence."""
-    if column == "is_active":
+    if column in ("is_active", "is_secure"):
         if cell.lower() not in YES_NO:
-            raise ValueError(f"is_active must be true or false, not {cell!r}.")
+            raise ValueError(f"{column} must be true or false, not {cell!r}.")
         return YES_NO[cell.lower()]
-    if column == "port":
+    if column in ("port", "secondary_port"):
         if not re.fullmatch(r"[0-9]{1,5}", cell) or not 1 <= int(cell) <= 65535:
-            raise ValueError(f"port must be a number from 1 to 65535, not {cell!r}.")
+            raise ValueError(f"{column} must be a number from 1 to 65535, not {cell!r}.")
         return int(cell)
-    if column == "credential":
-        return check_credential(cell)
+    return check_credential(cell) if column == "credential" else check_word(column, cell)
+
+
+def check_word(column: str, text: str) -> str:
+    """Return a word as it is stored. Raises ValueError for one that its column does not have."""
     if column in WORDS:
         words = WORDS[column] | (set(settings.DEVELOPMENT_ENVIRONMENTS) if column == "environment" else set())
-        if cell.lower() not in words:
-            raise ValueError(f"{column} must be one of {', '.join(sorted(words))}, not {cell!r}.")
-        return cell.lower()
-    return cell.lower() if column == "service_type" else cell
+        if text.lower() not in words:
+            raise ValueError(f"{column} must be one of {', '.join(sorted(words))}, not {text[:60]!r}.")
+        return text.lower()
+    return text.lower() if column in ("service_type", "secondary_service_type") else text
 
 
 def _split(cell: str) -> list[str]:

@@ -31,7 +31,8 @@ MOST_NAMED = 20  # of the changed ones, in the audit
 
 _LENGTHS = {
     "hostname": 255, "device_type": 60, "os_type": 30, "os_version": 60, "status": 30, "environment": 30,
-    "criticality": 20, "service_type": 30, "owner": 120, "support_contact": 120, "username": 120, "domain": 120,
+    "criticality": 20, "service_type": 30, "credential_type": 30, "secondary_service_type": 30,
+    "owner": 120, "support_contact": 120, "username": 120, "domain": 120,
 }  # fmt: skip
 _PLACE = ("hostname", "ip_address", "port", "connection")
 
@@ -233,10 +234,17 @@ def _columns(row: ServiceAsset) -> Iterator[tuple[str, Any]]:
         "connection": row.service_type and connection_of(row.service_type),
         "username": row.username,
         "domain": row.domain,
+        "credential_type": row.credential_type.lower(),
+        "secondary_service_type": row.secondary_service_type.lower(),
     }
     for column, value in said.items():
         if value:
             yield column, value[: _LENGTHS.get(column)]
+    # Not `additional_services`: what is in there nobody has said, and it may be how to sign in.
+    if row.is_secure is not None:
+        yield "is_secure", row.is_secure
+    if row.secondary_port is not None:
+        yield "secondary_port", row.secondary_port
     if row.tags is not None:
         yield "tags", list(row.tags)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import Case, F, Q, When
+from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Now
 
 from executions.approval_models import Approval as Approval
@@ -101,6 +101,13 @@ class Asset(models.Model):
     )
     criticality = models.CharField(max_length=20, default="medium")
     service_type = models.CharField(max_length=30, blank=True)
+    is_secure = models.BooleanField(null=True, blank=True, help_text="As its owner says; nothing here depends on it.")
+    credential_type = models.CharField(
+        max_length=30, blank=True, default="", db_default="", help_text="As its owner says; the credential decides."
+    )
+    secondary_service_type = models.CharField(max_length=30, blank=True, default="", db_default="")
+    secondary_port = models.PositiveIntegerField(null=True, blank=True)
+    additional_services = models.JSONField(default=list, blank=True, db_default=Value([], models.JSONField()))
     owner = models.CharField(max_length=120, blank=True)
     support_contact = models.CharField(max_length=120, blank=True)
     tags = ArrayField(models.CharField(max_length=100), default=list, blank=True)

@@ -16,13 +16,13 @@ from rest_framework.views import APIView
 
 from executions.api import cursors
 from executions.api.answers import answer
+from executions.api.asset_fields import NULLABLE, as_stored
 from executions.api.base import ApiView, Operates, caller
 from executions.api.problems import ApiProblem
 from executions.api.reading import BIGGEST_ID, Query, read_body
 from executions.api.schema import PAGING, call, parameter
 from executions.asset_credentials import forbidden_credentials, not_allowed
 from executions.connections import connection_names
-from executions.inventory_files import check_credential
 from executions.models import Asset, AssetGroup, Health, StepTarget
 from executions.states import FINAL_EXECUTION
 from safety import audit
@@ -37,7 +37,8 @@ OBSERVED = (
 READ_ONLY = ("id", "created_at", "updated_at", *OBSERVED)
 WRITABLE = (
     "name", "hostname", "ip_address", "description", "connection", "port", "username", "domain", "credential",
-    "host_key", "device_type", "os_type", "os_version", "status", "environment", "criticality", "service_type", "owner",
+    "host_key", "device_type", "os_type", "os_version", "status", "environment", "criticality", "service_type",
+    "is_secure", "credential_type", "secondary_service_type", "secondary_port", "additional_services", "owner",
     "support_contact", "tags", "is_active", "external_id",
 )  # fmt: skip
 MOST_MEMBERS = 10_000
@@ -68,10 +69,19 @@ class Strict(serializers.Serializer[Any]):
 
 
 class AssetSerializer(Strict, serializers.ModelSerializer[Asset]):
-    """An asset; `groups` are names, `credential` is the path of a secret."""
+    """An asset; `groups` are names, `credential` is the path of a secret. What is null counts as not said.
 
-    groups = serializers.ListField(child=serializers.CharField(max_length=120), required=False, max_length=100)
+    `connection` may be left out where `service_type` implies it: ssh, winrm, http, https.
+    """
+
+    groups = serializers.ListField(
+        child=serializers.CharField(max_length=120), required=False, max_length=100, allow_null=True
+    )
     port = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=65535)
+    secondary_port = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=65535)
+    additional_services = serializers.ListField(
+        child=serializers.DictField(), required=False, max_length=100, allow_null=True
+    )
 
     health = serializers.CharField(read_only=True, help_text=f"{', '.join(Health.values)}; empty: never checked.")
     is_stale = serializers.BooleanField(read_only=True)
@@ -80,13 +90,17 @@ class AssetSerializer(Strict, serializers.ModelSerializer[Asset]):
         model = Asset
         fields = (*READ_ONLY, *WRITABLE, "groups", "is_stale")
         read_only_fields = READ_ONLY
-        extra_kwargs = {name: {"max_length": 20_000} for name in ("description", "host_key")}
+        extra_kwargs = {
+            **{name: {"allow_null": True, "required": False} for name in NULLABLE},
+            **{name: {"allow_null": True, "max_length": 20_000} for name in ("description", "host_key")},
+            "connection": {"required": False},
+        }
 
-    def validate_credential(self, value: str) -> str:
-        try:
-            return check_credential(value) if value else value
-        except ValueError as error:
-            raise serializers.ValidationError(str(error)) from None
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        fields, faults = as_stored(attrs, is_whole=not self.partial)
+        if faults:
+            raise serializers.ValidationError(faults)
+        return fields
 
 
 class AssetPatchSerializer(AssetSerializer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from django.db.models import Model, QuerySet
@@ -20,6 +20,7 @@ DEFAULT_LIMIT = 50
 MOST = 500
 
 Row = TypeVar("Row", bound=Model)
+T = TypeVar("T")
 
 
 def page(request: Request, query: Query, rows: QuerySet[Row], show: Callable[[Row], dict[str, Any]]) -> HttpResponse:
@@ -60,6 +61,22 @@ def page_of(
             "next": _link(request, names[0], listed[-1].pk if listed and not is_last else None),
             "previous": _link(request, names[1], listed[0].pk if listed and not is_first else None),
             "results": show(listed),
+        }
+    )
+
+
+def page_of_all(request: Request, query: Query, rows: Sequence[T], show: Callable[[T], dict[str, Any]]) -> HttpResponse:
+    """The same for a list that is in memory and stays so: a cursor is a place in it. All of it, if not limited."""
+    limit = query.whole("limit", MOST, least=1, most=MOST)
+    backwards, beside = _decode(query.text("cursor"))
+    begin = max(0, (beside or 1) - 1 - limit) if backwards else beside or 0
+    end = (beside or 1) - 1 if backwards else begin + limit
+    listed = rows[begin:end]
+    return answer(
+        {
+            "next": _link(request, "older", begin + len(listed) if listed and end < len(rows) else None),
+            "previous": _link(request, "newer", begin + 1 if begin and listed else None),
+            "results": [show(row) for row in listed],
         }
     )
 

@@ -367,7 +367,7 @@ class ToolShape(Shape):
     parameters: list[dict[str, Any]]
 
 
-class Tools(Shape):
+class Tools(Page):
     results: list[ToolShape]
 
 

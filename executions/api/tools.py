@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from django.http import HttpResponse
+from drf_spectacular.types import OpenApiTypes
 from rest_framework.request import Request
 
+from executions.api import cursors
 from executions.api.answers import answer
 from executions.api.base import ApiView
 from executions.api.problems import ApiProblem, shortened
 from executions.api.reading import Query
-from executions.api.schema import call
+from executions.api.schema import PAGING, call, parameter
 from executions.api.shapes import Tools, ToolShape
 from executions.tools import get_catalog
 from executions.tools.shape import tool_shape
@@ -19,12 +21,20 @@ from safety.scopes import Scope
 class ToolsView(ApiView):
     """All tools."""
 
-    @call("tools_list", "List the tools that plans can use", scope=Scope.READ, tag="inventory", gives=Tools)
+    @call(
+        "tools_list",
+        "List the tools that plans can use, by name",
+        scope=Scope.READ,
+        tag="inventory",
+        gives=Tools,
+        refuses=("invalid_parameter",),
+        parameters=(PAGING[0], parameter("limit", "Rows of a page, 1 to 500; 500 when absent.", OpenApiTypes.INT)),
+    )
     def get(self, request: Request) -> HttpResponse:
-        Query(request, ())
+        query = Query(request, cursors.PARAMETERS)
         catalog = get_catalog()
         found = [catalog.get(name) for name in sorted(catalog.names())]
-        return answer({"results": [tool_shape(tool) for tool in found if tool is not None]})
+        return cursors.page_of_all(request, query, [tool for tool in found if tool is not None], tool_shape)
 
 
 class ToolView(ApiView):

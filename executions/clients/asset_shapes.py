@@ -71,6 +71,10 @@ class ServiceAsset(BaseModel):
     support_contact: Text = ""
     service_type: Text = ""
     port: Annotated[int | None, BeforeValidator(_port)] = None
+    is_secure: Annotated[bool | None, BeforeValidator(_yes_or_no)] = None
+    credential_type: Text = ""
+    secondary_service_type: Text = ""
+    secondary_port: Annotated[int | None, BeforeValidator(_port)] = None
     username: Text = ""
     domain: Text = ""
     is_active: Annotated[bool | None, BeforeValidator(_yes_or_no)] = None

@@ -10,6 +10,7 @@ from executions.models import Asset, AssetGroup
 from queueing.control import is_draining
 from queueing.models import Worker
 from safety.accounts import set_roles
+from tests.contract.fake_services import asset
 from tests.executions.api.conftest import Api, MakeApi, plan, problem_of
 from tests.executions.live.rows import make_execution
 
@@ -202,3 +203,68 @@ def test_the_catalog_can_be_read(make_api: MakeApi) -> None:
     assert tools["systemctl"]["actions"]["status"]["action_class"] == "read"
     assert viewer.get("tools/systemctl/").json() == tools["systemctl"]
     problem_of(viewer.get("tools/nope/"), 404, "not_found")
+
+
+def test_the_catalog_has_pages_as_every_list_has(make_api: MakeApi) -> None:
+    viewer = make_api("vera", "viewer")
+    whole = viewer.get("tools/").json()
+    assert (whole["next"], whole["previous"]) == (None, None)
+    pages = [viewer.get("tools/?limit=7").json()]
+    while pages[-1]["next"]:
+        pages.append(viewer.get(pages[-1]["next"].removeprefix("/api/v1/")).json())
+    assert [tool for page in pages for tool in page["results"]] == whole["results"]
+    back = pages[-1]
+    for page in reversed(pages[:-1]):
+        back = viewer.get(back["previous"].removeprefix("/api/v1/")).json()
+        assert back["results"] == page["results"]
+    assert back["previous"] is None
+    problem_of(viewer.get("tools/?cursor=x"), 400, "invalid_parameter")
+
+
+def test_an_asset_may_be_sent_as_the_asset_service_has_it_with_nulls(admin: Api) -> None:
+    """Every field of services.md, most of them null; its service_type decides the connection."""
+    row = asset(7, "db-1", hostname="db-1.example.org", service_type="WinRM", environment="Staging") | {
+        "credential_type": "username_password", "is_secure": True, "secondary_service_type": "ssh",
+        "secondary_port": 22, "additional_services": [{"service_type": "http", "port": 8080}],
+    }  # fmt: skip
+    del row["serial_number"], row["location"]  # "and more"
+    made = admin.post("assets/", row)
+    assert made.status_code == 201, made.content
+    told = made.json()
+    assert {name: told[name] for name in row if row[name] is not None and name != "id"} == {
+        **{name: value for name, value in row.items() if value is not None and name != "id"},
+        "service_type": "winrm", "environment": "staging",
+    }  # fmt: skip
+    assert (told["connection"], told["criticality"], told["status"], told["tags"]) == (
+        "powershell", "medium", "active", [],
+    )  # fmt: skip
+
+    # What is not said is not guessed.
+    nothing = problem_of(admin.post("assets/", {"name": "x", "hostname": None}), 422, "invalid_body")
+    assert [error["path"] for error in nothing["errors"]] == ["connection"]
+    # Null takes a word back; another field stays.
+    taken = admin.patch(f"assets/{told['id']}/", {"environment": None, "hostname": None}).json()
+    assert (taken["environment"], taken["hostname"], taken["secondary_port"]) == ("production", "", 22)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("environment", "prodution"), ("criticality", "hgih"), ("status", "decommisioned"), ("os_type", "solaris"),
+        ("credential_type", "pin"), ("name", "a\nb"), ("hostname", "a\x1b[31m"), ("secondary_port", 0),
+        ("additional_services", [{"port": 1, "password": "hunter2"}]), ("additional_services", [{"x": "y" * 20_000}]),
+        ("credential", "../other"), ("is_secure", "perhaps"),
+    ],
+)  # fmt: skip
+def test_a_word_that_would_ask_for_the_wrong_approval_is_refused(admin: Api, field: str, value: object) -> None:
+    told = problem_of(admin.post("assets/", {**WEB, field: value}), 422, "invalid_body")
+    assert [error["path"] for error in told["errors"]] == [field]
+    assert "hunter2" not in str(told)
+    made = admin.post("assets/", WEB).json()
+    problem_of(admin.patch(f"assets/{made['id']}/", {field: value}), 422, "invalid_body")
+    assert admin.get(f"assets/{made['id']}/").json() == made
+
+
+def test_words_are_kept_in_lower_case_since_rules_compare_them(admin: Api) -> None:
+    made = admin.post("assets/", {**WEB, "environment": "PRODUCTION", "criticality": "Critical"}).json()
+    assert (made["environment"], made["criticality"]) == ("production", "critical")

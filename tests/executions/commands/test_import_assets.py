@@ -54,14 +54,16 @@ def test_every_column_is_imported(tenant: Tenant) -> None:
         "name": "m", "hostname": "m.example.com", "ip_address": "192.0.2.1", "description": "a, \"quoted\"\nline",
         "connection": "powershell", "port": "5986", "username": "svc", "domain": "corp", "credential": "a/b.c",
         "host_key": "ssh-ed25519 AAAA", "device_type": "server", "os_type": "windows", "os_version": "2022",
-        "status": "maintenance", "environment": "test", "criticality": "high", "service_type": "winrm", "owner": "me",
-        "support_contact": "you", "is_active": "no", "external_id": "7", "tags": "a;b", "groups": "g;h",
+        "status": "maintenance", "environment": "test", "criticality": "high", "service_type": "winrm",
+        "is_secure": "yes", "credential_type": "username_password", "secondary_service_type": "ssh",
+        "secondary_port": "22", "owner": "me", "support_contact": "you", "is_active": "no", "external_id": "7",
+        "tags": "a;b", "groups": "g;h",
     }  # fmt: skip
     assert tuple(values) == COLUMNS
     cells = ",".join('"' + value.replace('"', '""') + '"' for value in values.values())
     load(tenant, f"{','.join(values)}\n{cells}\n")
     asset = Asset.objects.get(tenant=tenant)
-    typed = {**values, "port": 5986, "is_active": False, "tags": ["a", "b"]}
+    typed = {**values, "port": 5986, "is_active": False, "tags": ["a", "b"], "is_secure": True, "secondary_port": 22}
     del typed["groups"]
     assert {column: getattr(asset, column) for column in typed} == typed
     assert sorted(asset.groups.values_list("name", flat=True)) == ["g", "h"]
