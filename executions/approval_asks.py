@@ -189,7 +189,9 @@ def asks_of(executions: Collection[Execution], *, with_changes: bool = False, wi
         Ask(execution, execution.plan.document, given[execution.pk], _points(execution)) for execution in executions
     ]
     if with_changes:
-        found = changes_of({a.execution.pk: PlanOfTenant(a.execution.tenant_id, a.document) for a in asks})
+        found = changes_of(
+            {a.execution.pk: PlanOfTenant(a.execution.tenant_id, a.document, a.execution.actor_id) for a in asks}
+        )
         for ask in asks:
             ask.changes = found.get(ask.execution.pk, [])
             ask.file_changes = file_changes(ask.execution, ask.document)

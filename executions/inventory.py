@@ -17,6 +17,8 @@ from executions.inventory_queries import ROW_FIELDS, asset_condition, check_fiel
 from executions.models import Asset, AssetGroup, Connection
 from executions.plans.inventory import InventoryAsset
 from opsconductor.prepared import prepared_cursor
+from safety.models import User
+from safety.rbac import visible_assets
 
 PREFETCH_ROWS = 5_000  # a tenant with more assets is asked reference by reference
 SINGLE_LOOKUPS = 8  # so many references are looked up one by one before it pays to load everything
@@ -44,8 +46,12 @@ class TenantInventory:
     above PREFETCH_ROWS. Not for use by several threads at once.
     """
 
-    def __init__(self, tenant_id: int) -> None:
+    def __init__(self, tenant_id: int, *, seen_by: User | None = None) -> None:
+        """seen_by: a query finds what this user may see, and no more. What a plan names is found all the same: whether
+        the user may run it there is for others to say, and to say it without a name."""
         self.tenant_id = tenant_id
+        self._seen_by = seen_by
+        self._visible: Q | None = None
         self._index: Index | None = None
         self._is_too_large = False
         self._single_lookups = 0
@@ -93,10 +99,15 @@ class TenantInventory:
         condition, limit = asset_condition(filters)
         key = repr((sorted(filters.items()), wanted))
         if key not in self._by_query:
-            assets = self._assets().filter(condition).order_by("pk")
+            assets = self._assets().filter(condition, self._in_sight()).order_by("pk")
             rows = (asset_row(values) for values in assets.values(*ROW_FIELDS)[:limit])
             self._by_query[key] = [{name: row[name] for name in wanted} for row in rows]
         return self._by_query[key]
+
+    def _in_sight(self) -> Q:
+        if self._visible is None:
+            self._visible = Q() if self._seen_by is None else visible_assets(self._seen_by)
+        return self._visible
 
     def prefetch(self) -> None:
         """Load all assets, if they are not too many, so that further lookups cost nothing."""

@@ -19,18 +19,21 @@ from executions.inventory import SINGLE_LOOKUPS, Index, TenantInventory, parse_i
 from executions.inventory_mirror import mirror
 from executions.models import Asset
 from executions.plans.inventory import InventoryAsset, InventoryUnavailable
+from safety.models import User
 
 T = TypeVar("T")
 
 RETRY_SECONDS = 15  # where the service does not say itself when
 
 
-def inventory_of(tenant_id: int, patience: Patience) -> TenantInventory:
-    """Return the inventory of a tenant: the asset service's where it is configured for the tenant, else our own."""
+def inventory_of(tenant_id: int, patience: Patience, *, seen_by: User | None = None) -> TenantInventory:
+    """Return the inventory of a tenant: the asset service's where it is configured for the tenant, else our own.
+
+    seen_by: as of TenantInventory."""
     service = asset_service()
     if service is None or not is_asset_service_of(tenant_id):
-        return TenantInventory(tenant_id)
-    return ServiceInventory(tenant_id, service, patience)
+        return TenantInventory(tenant_id, seen_by=seen_by)
+    return ServiceInventory(tenant_id, service, patience, seen_by=seen_by)
 
 
 class ServiceInventory(TenantInventory):
@@ -38,8 +41,10 @@ class ServiceInventory(TenantInventory):
     groups, tags and queries. Raises InventoryUnavailable: once asked in vain, it is not asked again.
     """
 
-    def __init__(self, tenant_id: int, service: AssetService, patience: Patience) -> None:
-        super().__init__(tenant_id)
+    def __init__(
+        self, tenant_id: int, service: AssetService, patience: Patience, *, seen_by: User | None = None
+    ) -> None:
+        super().__init__(tenant_id, seen_by=seen_by)
         self._service = service
         self._patience = patience
         self._rows: Sequence[ServiceAsset] | None = None  # of the whole list, once it was read

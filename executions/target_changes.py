@@ -20,6 +20,7 @@ from typing import Any
 
 from executions.inventory import SIGN_IN, TenantInventory, sign_in_of
 from executions.models import Asset
+from safety.models import User
 
 # What approvers are shown of a machine. A plan that was stored by an earlier release knows less of it.
 SHOWN = ("name", "hostname", "ip_address", "connection", "environment", "criticality", "port", "sign_in")
@@ -32,10 +33,11 @@ Facts = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class PlanOfTenant:
-    """A stored plan, and whose it is."""
+    """A stored plan, and whose it is. actor_id: its requester, whose asset-queries find what they may see."""
 
     tenant_id: int
     document: Mapping[str, Any]
+    actor_id: int
 
 
 def targets_hash(document: Mapping[str, Any]) -> str:
@@ -49,7 +51,8 @@ def targets_hash(document: Mapping[str, Any]) -> str:
 def changes_of(plans: Mapping[int, PlanOfTenant]) -> dict[int, list[str]]:
     """Return, by the plan's key, sentences that say what has changed; plans without a change are left out.
 
-    One query for all machines, one for all groups, one for all tags, and one for each asset-query.
+    One query for all machines, one for all groups, one for all tags, and for asset-queries one for all requesters and
+    a few for each.
     """
     machines = {key: _machines(plan.document) for key, plan in plans.items()}
     now = _assets({number for facts in machines.values() for number in facts})
@@ -62,7 +65,7 @@ def changes_of(plans: Mapping[int, PlanOfTenant]) -> dict[int, list[str]]:
             if (sentence := _change(facts, now.get(number), plan.tenant_id))
         ]
         for selector in plan.document.get("selectors", []):
-            said += _moved(selector, members[plan.tenant_id, *_key(selector)])
+            said += _moved(selector, members[_key(plan, selector)])
         if said:
             found[key] = said
     return found
@@ -125,9 +128,11 @@ def other_sign_in(before: Sequence[str], now: Sequence[str]) -> list[str]:
     return [*said, "its host key is another"] if key_was and key_was != key_is else said
 
 
-def _key(selector: Mapping[str, Any]) -> tuple[str, str]:
-    name = selector["name"] if selector["kind"] != "query" else json.dumps(selector["filters"], sort_keys=True)
-    return selector["kind"], name
+def _key(plan: PlanOfTenant, selector: Mapping[str, Any]) -> tuple[int, str, str]:
+    """What a selector stands for: in a tenant, or of a query for its requester."""
+    if selector["kind"] == "query":
+        return plan.actor_id, "query", json.dumps(selector["filters"], sort_keys=True)
+    return plan.tenant_id, selector["kind"], selector["name"]
 
 
 def _members(plans: Iterable[PlanOfTenant]) -> dict[tuple[int, str, str], dict[int, str]]:
@@ -138,7 +143,7 @@ def _members(plans: Iterable[PlanOfTenant]) -> dict[tuple[int, str, str], dict[i
     for plan in plans:
         for selector in plan.document.get("selectors", []):
             if selector["kind"] == "query":
-                queries[plan.tenant_id, *_key(selector)] = selector["filters"]
+                queries[_key(plan, selector)] = selector["filters"]
             else:
                 names[selector["kind"]].add(selector["name"])
     in_use = Asset.objects.filter(is_active=True)
@@ -151,8 +156,10 @@ def _members(plans: Iterable[PlanOfTenant]) -> dict[tuple[int, str, str], dict[i
         for tenant_id, tags, number, name in tagged.values_list("tenant_id", "tags", "pk", "name"):
             for tag in names["tag"].intersection(tags):
                 members[tenant_id, "tag", tag][number] = name
+    actors = User.objects.in_bulk({actor_id for actor_id, _, _ in queries}) if queries else {}
     for key, filters in queries.items():
-        found = TenantInventory(key[0]).query(filters, ["id", "name"])
+        by = actors[key[0]]
+        found = TenantInventory(by.tenant_id, seen_by=by).query(filters, ["id", "name"])
         members[key] = {int(str(row["id"])): str(row["name"]) for row in found}
     return members
 

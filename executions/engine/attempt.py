@@ -27,6 +27,7 @@ from executions.states import StepStatus
 from executions.tools import InvalidInput, Tool, get_catalog
 from executions.tools.fitting import misfits
 from safety.masking import PLACEHOLDER
+from safety.models import User
 
 S = StepStatus
 
@@ -103,6 +104,7 @@ async def attempt(
     where: Target,
     *,
     fence: int,
+    actor_id: int,
     stop: Stop,
     limit: float,
     secret_values: Callable[[], tuple[str, ...]],
@@ -120,7 +122,7 @@ async def attempt(
     transcript = Transcript(step, target, secret_values=secret_values, emit=emit, room=room, expected=expected)
     timer = asyncio.get_running_loop().call_later(max(0.0, limit), stop.request, "timeout")
     try:
-        outcome = await _run(tool, invocation, where, transcript.sink, stop, fence)
+        outcome = await _run(tool, invocation, where, transcript.sink, stop, fence, actor_id)
     finally:
         timer.cancel()
         transcript.close()
@@ -134,11 +136,12 @@ async def _run(
     collector: OutputCollector,
     stop: Stop,
     fence: int,
+    actor_id: int,
 ) -> Outcome:
     if tool.connector == "none":
         return await _wait(invocation, stop)
     if tool.connector == "inventory":
-        return await _query(invocation, where.tenant_id, collector)
+        return await _query(invocation, actor_id, collector)
     try:
         if tool.connector == probing.CONNECTOR:
             return await probing.probe(invocation, where, stop)
@@ -174,14 +177,16 @@ async def _wait(invocation: Invocation, stop: Stop) -> Outcome:
     return Outcome(0)
 
 
-async def _query(invocation: Invocation, tenant_id: int, collector: OutputCollector) -> Outcome:
-    """asset-query: the rows of the inventory as they are now, as one JSON document on stdout."""
+async def _query(invocation: Invocation, actor_id: int, collector: OutputCollector) -> Outcome:
+    """asset-query: the rows of the inventory as the requester sees it now, as one JSON document on stdout."""
     inputs = json.loads(invocation.stdin or b"{}")
 
     def rows() -> list[Any]:
         close_old_connections()
         try:
-            return list(inventory_of(tenant_id, IN_A_WORKER).query(inputs.get("filters") or {}, inputs.get("fields")))
+            by = User.objects.get(pk=actor_id)
+            inventory = inventory_of(by.tenant_id, IN_A_WORKER, seen_by=by)
+            return list(inventory.query(inputs.get("filters") or {}, inputs.get("fields")))
         finally:
             close_old_connections()
 

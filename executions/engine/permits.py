@@ -41,7 +41,7 @@ def look_again(states: Sequence[ExecutionState]) -> list[Permit]:
     gone = out_of_use({number for state in states for number in state.asset_ids()})
     allowed = _allowed(states)
     approved = [state for state in states if state.approval_level > 0]
-    plans = {state.id: PlanOfTenant(state.tenant_id, state.document) for state in approved}
+    plans = {state.id: PlanOfTenant(state.tenant_id, state.document, state.actor_id) for state in approved}
     changes = changes_of(plans) if plans else {}
     able = rbac.approvers_among({(user_id, state.id) for state in approved for _, user_id in state.approvals})
     permits = []

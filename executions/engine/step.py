@@ -323,6 +323,7 @@ class StepRunner:
                 invocation,
                 where,
                 fence=self._fence,
+                actor_id=self._state.actor_id,
                 stop=stop,
                 limit=limit,
                 secret_values=lambda: self._secrets.values,

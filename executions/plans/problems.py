@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Code(StrEnum):
@@ -27,6 +28,13 @@ class Code(StrEnum):
     NO_CONNECTOR = "no_connector"
 
 
+class Candidate(NamedTuple):
+    """An asset that a name could mean, and how it is told."""
+
+    asset_id: int
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One reason to refuse a plan.
@@ -41,18 +49,19 @@ class Problem:
     path: str
     message: str
     how_to_fix: str
-    candidates: tuple[str, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
 
-    def as_dict(self) -> dict[str, object]:
-        """The problem as the API and the command line show it; `candidates` only where there are some."""
+    def as_dict(self, *, seen: Collection[int] | None = None) -> dict[str, object]:
+        """The problem as the API and the command line show it; `candidates` only where there are some, and of them only
+        those that are `seen`, if that is given."""
         shown: dict[str, object] = {
             "code": str(self.code),
             "path": self.path,
             "message": self.message,
             "how_to_fix": self.how_to_fix,
         }
-        if self.candidates:
-            shown["candidates"] = list(self.candidates)
+        if told := [text for number, text in self.candidates if seen is None or number in seen]:
+            shown["candidates"] = told
         return shown
 
 
@@ -87,7 +96,7 @@ class Problems:
     def __len__(self) -> int:
         return len(self._found)
 
-    def add(self, code: Code, path: str, message: str, how_to_fix: str, candidates: tuple[str, ...] = ()) -> None:
+    def add(self, code: Code, path: str, message: str, how_to_fix: str, candidates: tuple[Candidate, ...] = ()) -> None:
         """Note one problem; beyond the limit it is only counted."""
         if len(self._found) >= self._at_most:
             self._left_out += 1

@@ -10,7 +10,7 @@ from executions.plans.inventory import Inventory, InventoryAsset
 from executions.plans.limits import PlanLimits
 from executions.plans.order import Graph
 from executions.plans.placeholders import placeholder_in
-from executions.plans.problems import Code, Problems, shown
+from executions.plans.problems import Candidate, Code, Problems, shown
 from executions.plans.queries import Queries
 from executions.plans.templates import (
     EVERY,
@@ -38,7 +38,7 @@ class _Refused(Exception):
     """One reference that leads to no target; the problem is noted where it is caught."""
 
     def __init__(
-        self, code: Code, message: str, how_to_fix: str = _FIX_UNKNOWN, candidates: tuple[str, ...] = ()
+        self, code: Code, message: str, how_to_fix: str = _FIX_UNKNOWN, candidates: tuple[Candidate, ...] = ()
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -364,6 +364,7 @@ def _ambiguous(text: str, matches: Sequence[InventoryAsset], how_to_fix: str) ->
     return _Refused(Code.AMBIGUOUS_ASSET, f"{shown(text)!r} names {len(matches)} machines.", how_to_fix, candidates)
 
 
-def _candidate(asset: InventoryAsset) -> str:
+def _candidate(asset: InventoryAsset) -> Candidate:
     also = ", ".join(part for part in (asset.hostname, asset.ip_address, asset.environment) if part)
-    return f"{asset.asset_id}: {asset.name} ({also})" if also else f"{asset.asset_id}: {asset.name}"
+    text = f"{asset.asset_id}: {asset.name} ({also})" if also else f"{asset.asset_id}: {asset.name}"
+    return Candidate(asset.asset_id, text)

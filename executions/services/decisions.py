@@ -277,7 +277,7 @@ def _is_left(execution: Execution, standing: dict[Point, set[int]]) -> bool:
 
 
 def _refuse_changed_targets(execution: Execution) -> None:
-    plan = PlanOfTenant(execution.tenant_id, execution.plan.document)
+    plan = PlanOfTenant(execution.tenant_id, execution.plan.document, execution.actor_id)
     changes = changes_of({execution.pk: plan}).get(execution.pk, [])
     if changes:
         way_out = "Have it cancelled or rejected, and the plan submitted again: it is then shown as it is now."

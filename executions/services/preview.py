@@ -40,6 +40,8 @@ def preview(document: object, *, by: User, check: bool = False) -> dict[str, Any
         planning.secrets.check(plan)
     except Refused as refused:
         errors = refused.problems()
+        if not planning.sees_all_of(plan):  # what there is to say would tell which machines there are
+            return {"acceptable": False, "errors": errors}
     # Of how machines are reached only those are told who may run the plan on all of them.
     machines = [] if errors else machines_of(plan, planning.secrets)
     return {

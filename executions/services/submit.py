@@ -17,7 +17,7 @@ from executions.clients import AT_A_DOOR, trace_id
 from executions.clients.reporting import report
 from executions.inventory import TenantInventory
 from executions.models import Asset
-from executions.plans import CompiledPlan, PlanLimits, PlanRefused, compile_plan
+from executions.plans import CompiledPlan, PlanLimits, PlanRefused, Problem, compile_plan
 from executions.plans.inventory import InventoryUnavailable
 from executions.service_inventory import inventory_of
 from executions.services.blast_radius import measure
@@ -85,7 +85,7 @@ class Planning:
 
     def __post_init__(self) -> None:
         self.limits = PlanLimits(max_targets=settings.MAX_TARGETS)
-        self.inventory = inventory_of(self.by.tenant_id, AT_A_DOOR)
+        self.inventory = inventory_of(self.by.tenant_id, AT_A_DOOR, seen_by=self.by)
         self.policies = policies()
         self.secrets = PlanSecrets(self.by)
 
@@ -96,7 +96,7 @@ class Planning:
                 document, inventory=self.inventory, catalog=get_catalog(), limits=self.limits, check=check
             )
         except PlanRefused as refused:
-            errors = [problem.as_dict() for problem in refused.problems]
+            errors = self._as_seen(refused.problems)
             count = f"{len(errors)} problems" if len(errors) > 1 else "a problem"
             raise Refused(
                 "invalid_plan",
@@ -113,6 +113,12 @@ class Planning:
                 status=503,
                 retry_after=math.ceil(trouble.retry_after),
             ) from None
+
+    def _as_seen(self, problems: Sequence[Problem]) -> list[dict[str, Any]]:
+        """The problems, without those candidates that the user may not see."""
+        named = {candidate.asset_id for problem in problems for candidate in problem.candidates}
+        visible = Asset.objects.filter(rbac.visible_assets(self.by), pk__in=named) if named else Asset.objects.none()
+        return [problem.as_dict(seen=set(visible.values_list("pk", flat=True))) for problem in problems]
 
     def learn_rights(self, plans: Sequence[CompiledPlan]) -> None:
         """Look up the rights on all targets of some plans: one query for each action class, not for each plan."""
@@ -135,6 +141,11 @@ class Planning:
             granted = rbac.permitted_assets(self.by, action_class, unknown)
             known.update({asset_id: asset_id in granted for asset_id in unknown})
         return {asset_id for asset_id in asset_ids if known[asset_id]}
+
+    def sees_all_of(self, plan: CompiledPlan) -> bool:
+        """Whether the user may see every machine that the plan names."""
+        visible = Asset.objects.filter(rbac.visible_assets(self.by), pk__in=plan.targets.keys())
+        return visible.count() == len(plan.targets)
 
     def check_rights(self, plan: CompiledPlan) -> None:
         """Refuse a plan with a target that this user may not use so; without targets the right to submit is needed."""

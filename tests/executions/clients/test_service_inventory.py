@@ -195,14 +195,14 @@ def test_a_preview_says_that_the_service_is_asked_for_the_credential(server: Fak
 
 @pytest.mark.django_db(transaction=True)
 async def test_a_query_that_runs_while_the_service_is_down_found_out_nothing(
-    server: FakeAssetService, tenant: Tenant
+    server: FakeAssetService, requester: User
 ) -> None:
     printed: list[str] = []
     collector = OutputCollector(lambda stream, text, size: printed.append(text))
-    outcome = await _query(Invocation(stdin=b"{}"), tenant.pk, collector)
+    outcome = await _query(Invocation(stdin=b"{}"), requester.pk, collector)
     assert (outcome.exit_code, outcome.data) == (0, {"rows": 4})  # localhost, and three of the service's four
     server.always = Answer(503, b"", {"Retry-After": "60"})
-    outcome = await _query(Invocation(stdin=b"{}"), tenant.pk, collector)
+    outcome = await _query(Invocation(stdin=b"{}"), requester.pk, collector)
     assert (outcome.exit_code, outcome.error_code) == (None, ErrorCode.UNREACHABLE)
     collector.finish()
     assert "web-1.example.org" in "".join(printed)
@@ -241,7 +241,7 @@ def test_what_approvers_were_shown_is_compared_with_the_rows_as_mirrored_last(
 ) -> None:
     accepted = submit(Submission(plan("web-2")), by=requester)
     stored = Execution.objects.get(pk=accepted.execution_id).plan.document
-    assert changes_of({1: PlanOfTenant(tenant.pk, stored)}) == {}
+    assert changes_of({1: PlanOfTenant(tenant.pk, stored, requester.pk)}) == {}
     server.assets[1]["ip_address"] = "10.9.9.9"
     assert found(tenant, "web-2") == ["12"]
-    assert "10.9.9.9" in changes_of({1: PlanOfTenant(tenant.pk, stored)})[1][0]
+    assert "10.9.9.9" in changes_of({1: PlanOfTenant(tenant.pk, stored, requester.pk)})[1][0]

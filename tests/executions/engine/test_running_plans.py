@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from guardian.shortcuts import assign_perm
 
-from executions.models import Step
+from executions.models import Asset, Step
 from executions.services import Refused, cancel
 from safety.models import User
 from tests.executions.engine.conftest import (
@@ -16,6 +18,7 @@ from tests.executions.engine.conftest import (
     assert_nothing_left_behind,
     ended,
     kinds,
+    make_hosts,
     printed,
     shell,
     status_of,
@@ -151,6 +154,17 @@ def test_a_right_withdrawn_after_submit_stops_the_execution(workers: Workers, be
     execution = ended(execution_id)
     assert (execution.status, execution.error_code) == ("failed", "forbidden")
     assert step_statuses(execution_id) == {"one": "skipped"}
+
+
+def test_a_query_prints_what_its_requester_may_see(workers: Workers, begin: Begin, requester: User) -> None:
+    seen, _ = make_hosts("host-", 2)
+    User.objects.filter(pk=requester.pk).update(is_superuser=False)
+    requester.refresh_from_db()
+    assign_perm("execute_read", requester, Asset.objects.get(name=seen))
+    workers.start()
+    query = {"id": "find", "tool": "asset-query", "inputs": {"fields": ["name"]}}
+    execution = ended(begin(query))
+    assert (execution.status, json.loads(printed(execution.pk, "find"))) == ("succeeded", [{"name": seen}])
 
 
 def test_output_of_a_megabyte_arrives_whole_and_in_order(workers: Workers, begin: Begin) -> None:

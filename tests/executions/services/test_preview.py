@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from django.db import connection
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
+from guardian.shortcuts import assign_perm
 
 from executions.models import Asset, AssetGroup, Execution
 from executions.services import Submission, preview, submit
@@ -122,6 +124,48 @@ def test_who_may_not_run_it_is_told_nothing_of_how_machines_are_reached(alice: U
     ssh_machine("db-1", ip_address="192.0.2.7", credential="ssh/db")
     shown = preview(plan(change("x", "db-1")), by=make_user("vera", "viewer"))
     assert (shown["acceptable"], shown["machines"]) == (False, [])
+
+
+def limited_to(asset: Asset) -> User:
+    """Somebody without a role, who may read on one machine and sees no other."""
+    nora = make_user("nora")
+    assign_perm("execute_read", nora, asset)
+    return nora
+
+
+def ps(target: str) -> dict[str, Any]:
+    return {"id": "x", "tool": "ps", "inputs": {}, "targets": [target]}
+
+
+@pytest.mark.parametrize("target", ["db-1", "group:all", "tag:front"])
+def test_a_preview_names_no_machine_that_one_may_not_see(target: str, alice: User) -> None:
+    nora = limited_to(make_asset("web-1", tags=["front"]))
+    AssetGroup.objects.create(tenant=nora.tenant, name="all").assets.set(
+        [Asset.objects.get(name="web-1"), make_asset("db-1", tags=["front"])]
+    )
+    told = preview(plan(ps(target)), by=nora)
+    assert told.keys() == {"acceptable", "errors"}
+    assert [problem["code"] for problem in told["errors"]] == ["forbidden"]
+    assert target == "db-1" or "db-1" not in json.dumps(told)
+    assert "db-1" in preview(plan(ps(target)), by=alice)["steps"][0]["targets"]
+
+
+def test_of_an_ambiguous_name_those_are_told_that_one_may_see(alice: User) -> None:
+    nora = limited_to(make_asset("web-1", hostname="gateway.example.com"))
+    make_asset("db-2", hostname="gateway.example.com")
+    [problem] = preview(plan(ps("gateway.example.com")), by=nora)["errors"]
+    assert (problem["code"], len(problem["candidates"])) == ("ambiguous_asset", 1)
+    assert "web-1" in problem["candidates"][0]
+    assert len(preview(plan(ps("gateway.example.com")), by=alice)["errors"][0]["candidates"]) == 2
+
+
+def test_a_query_finds_for_everybody_what_they_may_see(alice: User) -> None:
+    nora = limited_to(make_asset("web-1"))
+    make_asset("db-1")
+    query = {"id": "q", "tool": "asset-query", "inputs": {"filters": {"environment": "production"}}}
+    on_each = {"id": "x", "tool": "ps", "inputs": {}, "target_hosts": "{{ assets[*].name }}"}
+    assert preview(plan(query, on_each), by=nora)["steps"][1]["targets"] == ["web-1"]
+    assert preview(plan(query, on_each), by=alice)["steps"][1]["targets"] == ["web-1", "db-1"]
 
 
 def test_the_commands_are_shown_as_they_would_run_on_each_machine(alice: User) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 
 import pytest
 from django.db import connection, transaction
+from guardian.shortcuts import assign_perm
 
 from executions.models import Approval, Asset, AssetGroup, Execution, StepTarget
 from executions.services import Refused, approve, reject, requeue_dead_letters, resolve, withdraw_approval
@@ -175,6 +176,16 @@ def test_a_plan_of_an_earlier_release_says_nothing_of_who_signs_in(alice: User, 
     plan.save()
     Execution.objects.filter(pk=one).update(targets_hash=targets_hash(plan.document))
     Asset.objects.filter(pk=asset.pk).update(username="root")
+    assert approve(one, by=approver) == "queued"
+
+
+def test_a_query_stands_for_what_its_requester_may_see(approver: User) -> None:
+    nora = make_user("nora")
+    assign_perm("execute_modify", nora, make_asset("web1"))
+    make_asset("db1")
+    found = {"id": "x", "tool": "shell", "inputs": {"command": "echo x"}, "target_hosts": "{{ assets[*].name }}"}
+    one = ask(nora, query(), found).execution_id
+    make_asset("db2")
     assert approve(one, by=approver) == "queued"
 
 
