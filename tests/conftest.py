@@ -86,11 +86,34 @@ def _write_again() -> None:
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
+# A file is run by one process. The long ones begin first, so that none is left when the others have nothing to do.
+LONGEST = (
+    "tests/safety/test_permission_matrix.py",
+    "tests/opsconductor/test_serving.py",
+    "tests/hosts/test_hosts_cut_off.py",
+    "tests/browser/test_execution_page.py",
+    "tests/chaos/test_short_form.py",
+    "tests/executions/engine/test_worker_process.py",
+    "tests/executions/engine/test_lost_workers.py",
+    "tests/executions/api/test_schema.py",
+    "tests/executions/engine/test_scaling_under_load.py",
+    "tests/executions/engine/test_rollback.py",
+    "tests/browser/test_policy.py",
+    "tests/browser/test_fleet_page.py",
+    "tests/executions/engine/test_poison.py",
+    "tests/executions/engine/test_pruning_beside_work.py",
+    "tests/executions/engine/test_dead_letter_batches.py",
+    "tests/safety/secrets/test_canary.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Treat all tests that really commit alike, however they say it (see pytest_runtest_teardown)."""
+    """Treat all tests that really commit alike, however they say it (see pytest_runtest_teardown); sort the files."""
     for item in items:
         if _commits(item):
             item.add_marker(pytest.mark.django_db(transaction=True), append=False)
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(place)))
 
 
 def _commits(item: pytest.Item) -> bool:
