@@ -20,8 +20,10 @@ DONE = frozenset({*FINAL_EXECUTION, "needs_attention"})
 KINDS_TO = {kind: new for (_, new), kind in EXECUTION_MOVES.items()}
 # What a step may be whose command never began.
 UNTOUCHED = frozenset({"pending", "skipped"})
-# What a network may do to a step on a machine: not begun, or begun and not seen to its end (then it is idempotent).
-OF_THE_NETWORK = frozenset({"unreachable", "connection_lost"})
+# What may become of a step on a machine: not begun, since the machine or what lets one in there was not to be had in
+# time; or begun, and not seen to its end (then it is idempotent).
+NOT_BEGUN = frozenset({"unreachable", "secret_unavailable"})
+OF_THE_NETWORK = NOT_BEGUN | {"connection_lost"}
 KILLED = 128 + 9  # a shell's word for it, over SSH
 TICK_SECONDS = 0.02  # the times of the evidence are cut to hundredths
 
@@ -228,7 +230,7 @@ def evidence_or_nothing(history: History) -> Iterator[str]:
                     yield f"{where}: failed with exit code {target.exit_code}, evidence: {codes}"
             elif target.status == "failed" and target.is_machine and target.error_code in OF_THE_NETWORK:
                 fence = failed_under.get(target.id, 0)
-                if target.error_code == "unreachable" and fence in codes:
+                if target.error_code in NOT_BEGUN and fence in codes:
                     yield f"{where}: is said not to have begun under lease {fence}, and ran"
             elif target.status == "failed" and target.error_code != "killed_by_signal":
                 yield f"{where}: failed for a reason that nobody gave it: {target.error_code}"

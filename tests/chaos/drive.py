@@ -48,7 +48,7 @@ class Options:
     """What a run is made of. Faults come for at most `minutes`, and end when most of the load has ended.
 
     pause_seconds   mean time between two faults
-    settle_seconds  how long the installation has, when the faults are over, to end all that it took in
+    settle_seconds  how long the installation may, when the faults are over, end nothing of what it took in
     """
 
     seed: int
@@ -198,14 +198,15 @@ class _Run:
             time.sleep(TURN_SECONDS)
 
     def _settle(self) -> bool:
-        """Wait for the end of everything; return whether it came in time, counted from when all was taken in."""
-        until = time.monotonic() + self._options.settle_seconds
+        """Wait for the end of everything; return whether it came, never with nothing ended for the settle time."""
+        until, before = time.monotonic() + self._options.settle_seconds, 0
         while time.monotonic() < until and self._submitter.failure is None:
             self._keep_up()
             unfinished = self._count(UNFINISHED)
-            if not self._submitter.is_done:
+            if not self._submitter.is_done or unfinished < before:
                 until = time.monotonic() + self._options.settle_seconds
-            elif unfinished == 0 and self._count(ENTRIES) == 0:
+            before = unfinished
+            if self._submitter.is_done and unfinished == 0 and self._count(ENTRIES) == 0:
                 return True
             self._progress(unfinished)
             time.sleep(0.2)
