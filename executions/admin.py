@@ -26,7 +26,7 @@ from executions import (
 )
 from executions.asset_credentials import forbidden_credentials, not_allowed
 from executions.inventory_files import WORDS, check_credential, check_word
-from executions.models import Asset, AssetGroup, Event, Execution, Health, Step, StepTarget
+from executions.models import Approval, Asset, AssetGroup, Event, Execution, Health, Step, StepTarget
 from executions.pages.durations import between, span
 from executions.pages.looks import HEALTH, UNCHECKED, look_of
 from executions.states import FINAL_EXECUTION, ExecutionStatus
@@ -108,6 +108,33 @@ class StepInline(ReadOnlyInline):
         return span(between(step.started_at, step.finished_at))
 
 
+class ApprovalInline(ReadOnlyInline):
+    """Who decided on what of it."""
+
+    model = Approval
+    fields = ("what", "by", "said", "comment", "decided_at", "withdrawn")
+    readonly_fields = ("what", "said", "withdrawn")
+    show_change_link = False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows: QuerySet[Any] = super().get_queryset(request)
+        return rows.select_related("by").order_by("pk")
+
+    @display(description="On")
+    def what(self, approval: Approval) -> str:
+        return str(approval.point)
+
+    @display(description="Said")
+    def said(self, approval: Approval) -> str:
+        return "approved" if approval.approved else "rejected"
+
+    @display(description="Does not count since")
+    def withdrawn(self, approval: Approval) -> SafeString | str:
+        if approval.withdrawn_at is None:
+            return "–"
+        return one_line(f"{approval.withdrawn_at:%Y-%m-%d %H:%M:%S}: {approval.withdrawn_reason}")
+
+
 @admin.register(Execution)
 class ExecutionAdmin(ReadOnlyTenantAdmin):
     """Requested runs. The engine owns their state: what people may do are the actions."""
@@ -124,7 +151,7 @@ class ExecutionAdmin(ReadOnlyTenantAdmin):
     list_disable_select_all = True
     actions = ("cancel",)
     action_form = ReasonForm
-    inlines = (StepInline,)
+    inlines = (StepInline, ApprovalInline)
     fieldsets = (
         (None, {"fields": ("page", "look", "title", "status_reason", "error_code", "actor", "reason", "parent")}),
         (

@@ -3,7 +3,7 @@
 from executions.services.checks import check_assets
 from executions.services.dead_letter_batches import cancel_batch, carry_out, start_batch, work_at_batches
 from executions.services.dead_letters import discard_dead_letters, requeue_dead_letters
-from executions.services.decisions import approve, reject, withdraw_approval
+from executions.services.decisions import approve, reject
 from executions.services.inventory import import_inventory
 from executions.services.locks import free_lock, free_within_seconds
 from executions.services.preview import preview
@@ -11,6 +11,7 @@ from executions.services.recovery import resolve, retry
 from executions.services.refusals import Refused
 from executions.services.stop import cancel, cancel_many
 from executions.services.submit import Accepted, Submission, submit, submit_many
+from executions.services.withdrawing import withdraw_approval
 
 __all__ = [
     "Accepted",

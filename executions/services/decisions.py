@@ -1,4 +1,4 @@
-"""Approve, reject, withdraw: one person's decision on a plan, or on a step of it, bound to what was shown.
+"""Approve, reject: one person's decision on a plan, or on a step or a wave of it, bound to what was shown.
 
 A decision is made under the lock of the execution's row, in one transaction with what follows from it: its own row, its
 event, the move, and the queue entry. So of several people at once each counts the ones before, and a crash between any
@@ -8,10 +8,7 @@ two writes leaves none of them.
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Collection, Sequence
 
 from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
 from django.db.models import Exists, OuterRef
@@ -19,25 +16,16 @@ from django.db.models.functions import Now
 
 from executions.approval_points import WHOLE_PLAN, Point, named
 from executions.file_changes import file_changes
-from executions.models import Approval, Execution, PendingApproval, Step, StepTarget
+from executions.models import Approval, Execution, StepTarget
+from executions.services.decision_records import record_decision, refusals_recorded
 from executions.services.entries import entries_of
 from executions.services.records import conclude, move, remark
 from executions.services.refusals import Refused, forbidden, not_found
-from executions.services.stop import (
-    RETRY_SECONDS,
-    TRIES,
-    WITHDRAWN,
-    has_something_to_undo,
-    refuse_final,
-    try_to_cancel,
-)
-from executions.services.unapproved import end_unapproved, what_was_done
-from executions.states import APPROVAL_REJECTED, FINAL_STEP, NOT_APPROVED_IN_TIME, ExecutionStatus, StepStatus
-from executions.tally import wave_of
+from executions.services.unapproved import end_unapproved, points_asked_for
+from executions.states import APPROVAL_REJECTED, NOT_APPROVED_IN_TIME, ExecutionStatus, StepStatus
 from executions.target_changes import PlanOfTenant, changes_of
 from queueing import queue
-from queueing.dead_letters import lock_open
-from safety import audit, rbac
+from safety import rbac
 from safety.approvals import approvals_needed
 from safety.masking import mask_text
 from safety.models import User
@@ -59,7 +47,7 @@ def approve(execution_id: int, *, by: User, comment: str = "", step: str | None 
     Raises Refused: not_found, self_approval (403), forbidden, not_waiting_for_approval (409), already_decided (409),
     approval_expired (409), targets_changed (409), files_changed (409).
     """
-    with _refusals_recorded("approve", execution_id, by, step, wave), transaction.atomic():
+    with refusals_recorded("approve", execution_id, by, step, wave), transaction.atomic():
         execution = _locked(execution_id, by)
         asked = _asked(execution, step, wave, by)
         _refuse_changed_targets(execution)
@@ -85,12 +73,12 @@ def reject(execution_id: int, *, by: User, comment: str = "", step: str | None =
     then it is `cancelling` until a worker has undone it. Raises Refused like `approve`, but for targets_changed and
     files_changed.
     """
-    with _refusals_recorded("reject", execution_id, by, step, wave), transaction.atomic():
+    with refusals_recorded("reject", execution_id, by, step, wave), transaction.atomic():
         execution = _locked(execution_id, by)
         asked = _asked(execution, step, wave, by)
         for one in asked:
             _decide(execution, one, by, approved=False, comment=comment)
-            _record(execution, "reject", one, by, comment)
+            record_decision(execution, "reject", one, by, comment)
         status: str | None
         if points := [point for point in asked if point.step] or points_asked_for(execution):
             status = end_unapproved(execution, points, APPROVAL_REJECTED, actor=by.actor, comment=comment)
@@ -100,26 +88,6 @@ def reject(execution_id: int, *, by: User, comment: str = "", step: str | None =
         if status is None:
             raise _not_waiting(execution)
     return status
-
-
-def withdraw_approval(execution_id: int, *, by: User, reason: str, step: str | None = None) -> str:
-    """Take back an approval that `by` gave; what may not run without it is stopped. Return the execution's status.
-
-    Before anything has begun, the execution waits for somebody else to approve. Later it is cancelled: at once when no
-    worker has it, within a second by its worker. With `step` that step's approval, with None all of the user's.
-    Raises Refused: not_found, already_final (409), nothing_to_withdraw (409), reason_required (422).
-    """
-    if not reason.strip():
-        raise Refused("reason_required", "A reason is needed.", "Say why in `reason`: everybody reads it.", status=422)
-    with _refusals_recorded("withdraw_approval", execution_id, by):
-        for _ in range(TRIES):
-            with transaction.atomic():
-                status = _try_to_withdraw(execution_id, by, reason, step)
-                if status is not None:
-                    return status
-                transaction.set_rollback(True)
-            time.sleep(RETRY_SECONDS)
-    raise Refused("busy", "The execution kept changing hands.", "Try again in a moment.", status=503, retry_after=1)
 
 
 def expire_overdue(limit: int = 100) -> int:
@@ -163,14 +131,8 @@ def _expire(execution_id: int) -> bool:
         ended = E.EXPIRED if concluded else None
     if ended is None:
         return False
-    _record(execution, "expire", WHOLE_PLAN, None, reason, of=[point.data for point in points], to=ended)
+    record_decision(execution, "expire", WHOLE_PLAN, None, reason, of=[point.data for point in points], to=ended)
     return True
-
-
-def points_asked_for(execution: Execution) -> list[Point]:
-    """Return what it stopped before, for one that waits; nothing when it is about the whole plan."""
-    pending = PendingApproval.objects.filter(pk=execution.pk).only("steps", "waves").first()
-    return pending.points if pending else []
 
 
 def void_step_approvals(execution_ids: Collection[int], *, reason: str) -> int:
@@ -325,134 +287,7 @@ def _tell_approval(execution: Execution, point: Point, by: User, comment: str, *
     needed = 1 if point.step else approvals_needed(execution.approval_level)
     data = {"given": given, "needed": needed, "plan_hash": execution.plan_hash, **point.data}
     remark(execution.pk, "approval.given", actor=by.actor, reason=comment, data=data)
-    _record(execution, "approve", point, by, comment, given=given, needed=needed)
-
-
-# --- withdrawing
-
-
-def _try_to_withdraw(execution_id: int, by: User, reason: str, step: str | None) -> str | None:
-    """Withdraw and stop in the caller's transaction; None when the execution moved on meanwhile: look again.
-
-    What runs is stopped first: that locks the queue entry before the execution, in the order of the ledger.
-    """
-    execution = Execution.objects.visible_to(by).filter(pk=execution_id).first()
-    if execution is None:
-        raise not_found(execution_id)
-    if execution.is_final:
-        refuse_final(execution)
-    own = execution.approvals.standing().filter(by=by)
-    chosen = {approval.pk: approval.point for approval in own if step is None or approval.step == step}
-    rows = {row.key: row for row in execution.steps.filter(kind="step")}
-    over = waves_over(execution, rows)
-    chosen = {
-        pk: point
-        for pk, point in chosen.items()
-        if point not in over and not (point.step in rows and rows[point.step].status in FINAL_STEP)
-    }
-    if not chosen:
-        raise Refused(
-            "nothing_to_withdraw",
-            "You gave no approval that could still be withdrawn.",
-            "Only who gave an approval withdraws it, before the step that it is for has run; to stop it, cancel it.",
-            status=409,
-        )
-    said = f"{by.username} withdrew the approval of {named(sorted(chosen.values()))}: {reason}"
-    status: str | None = execution.status
-    if execution.status in (E.QUEUED, E.RUNNING):
-        status = try_to_cancel(execution, by.actor, reason, why=WITHDRAWN, said=said)
-    elif not _stays(execution):
-        return None
-    elif execution.status == E.PENDING_APPROVAL:
-        has_begun = {Point(row.key) for row in rows.values() if row.started_at is not None}
-        if points_asked_for(execution):
-            has_begun.add(WHOLE_PLAN)
-        # Of the rest nothing has begun: somebody else may approve it.
-        if has_begun & set(chosen.values()):
-            said = _with_what_was_done(execution, said)
-            status = try_to_cancel(execution, by.actor, reason, why=WITHDRAWN, said=said)
-    if status is None:
-        return None
-    # Who else withdraws them at this moment waits here for their rows, and then finds none left.
-    given = Approval.objects.standing().filter(pk__in=chosen)
-    if given.update(withdrawn_at=Now(), withdrawn_reason=reason) != len(chosen):
-        return None
-    of = sorted(chosen.values())
-    _record(execution, "withdraw_approval", WHOLE_PLAN, by, reason, of=[point.step for point in of])
-    if status != E.CANCELLED:  # the last event of an execution is its end; the end then says it
-        data: dict[str, list[Any]] = {"steps": [point.step for point in of if point.step]}
-        if any(point.wave for point in of):
-            data["waves"] = [point.wave for point in of if point.step]
-        remark(execution.pk, "approval.withdrawn", actor=by.actor, reason=reason, data=data)
-    return status
-
-
-def _stays(execution: Execution) -> bool:
-    """Lock an execution that no worker runs, to the end of the transaction; return whether it is as it was read.
-
-    One that needs attention may be put back into the queue in this moment: unless that is waited for, a worker could
-    take it while the approvals still stand, and nobody would tell it to stop. First its entry in the DLQ, as there.
-    """
-    if execution.status == E.NEEDS_ATTENTION:
-        lock_open(execution.pk)
-    return Execution.objects.select_for_update().filter(pk=execution.pk, status=execution.status).exists()
-
-
-def _with_what_was_done(execution: Execution, said: str) -> str:
-    """Say that of one that ends at once. What is to be undone first, its worker says."""
-    return said if has_something_to_undo(execution.pk) else f"{said}. {what_was_done(execution)}"
-
-
-def waves_over(execution: Execution, steps: Mapping[str, Step]) -> set[Point]:
-    """Return the waves of the steps, by their ids, of which nothing is left to begin."""
-    left: set[Point] = set()
-    rows = StepTarget.objects.filter(execution=execution, step__kind="step").exclude(status__in=FINAL_STEP)
-    for key, position in rows.values_list("step__key", "position"):
-        left.add(Point(key, wave_of(steps[key].waves, position) or 0))
-    every = {Point(key, number) for key, step in steps.items() for number in range(1, len(step.waves or ()) + 1)}
-    return every - left
-
-
-# --- the record
-
-
-def _record(execution: Execution, verb: str, point: Point, by: User | None, reason: str, **more: object) -> None:
-    """Write a decision into the audit, in the transaction that carries it out."""
-    audit.record(
-        f"{'step' if point.step else 'execution'}.{verb}",
-        by=by,
-        tenant_id=execution.tenant_id,
-        object_type="execution",
-        object_id=execution.pk,
-        object_name=execution.title,
-        reason=reason,
-        data={
-            "plan_hash": execution.plan_hash,
-            "targets_hash": execution.targets_hash,
-            **point.data,
-            **more,
-        },
-    )
-
-
-@contextmanager
-def _refusals_recorded(
-    verb: str, execution_id: int, by: User, step: str | None = None, wave: int | None = None
-) -> Iterator[None]:
-    """Record what is refused, after its transaction was rolled back."""
-    try:
-        yield
-    except Refused as refused:
-        audit.record_refusal(
-            f"{'step' if step else 'execution'}.{verb}",
-            by=by,
-            object_type="execution",
-            object_id=execution_id,
-            code=refused.code,
-            reason=refused.message,
-            data=Point(step or "", wave or 0).data,
-        )
-        raise
+    record_decision(execution, "approve", point, by, comment, given=given, needed=needed)
 
 
 # --- words

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from django.db.models import Count, Q
 
 from executions.approval_points import Point, named
-from executions.models import Execution, StepTarget
+from executions.models import Execution, PendingApproval, StepTarget
 from executions.services.entries import entries_of
 from executions.services.records import conclude, move, refuse_steps
 from executions.services.stop import has_something_to_undo
@@ -53,6 +53,12 @@ def end_unapproved(execution: Execution, points: Sequence[Point], code: str, *, 
         return None
     queue.enqueue(entries)
     return E.CANCELLING
+
+
+def points_asked_for(execution: Execution) -> list[Point]:
+    """Return what it stopped before, for one that waits; nothing when it is about the whole plan."""
+    pending = PendingApproval.objects.filter(pk=execution.pk).only("steps", "waves").first()
+    return pending.points if pending else []
 
 
 def what_was_done(execution: Execution) -> str:

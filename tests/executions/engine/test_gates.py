@@ -127,6 +127,8 @@ def test_a_wave_waits_for_a_person_and_holds_nothing_meanwhile(
     waits(one, Point("change", 3))
     # Whoever looks at the page of wave 2 still does not approve wave 3 by it.
     refused("not_waiting_for_approval", approve, one, by=people[1], step="change", wave=2)
+    # And of a wave that is over there is nothing to take back.
+    refused("nothing_to_withdraw", withdraw_approval, one, by=people[0], reason="late", step="change")
     assert log.of("change")[0] == "h0"
     assert sorted(log.of("change")) == hosts[:3]
     assert approve(one, by=people[1], step="change") == "queued"
@@ -201,8 +203,7 @@ def test_killed_workers_neither_lose_what_waits_nor_run_or_undo_anything_twice(
     begun = Event.objects.get(execution_id=step, kind="rollback.started").data or {}
     assert begun["seconds"] is None, "it has the time that it needs, as after a failure"
 
-    operator = make_user("operator", "operator")
-    assert resolve(wave, by=operator, step="change", outcome="run_again", reason="it did nothing") == "queued"
+    assert resolve(wave, by=an_operator(), step="change", outcome="run_again", reason="it did nothing") == "queued"
     waits(wave, Point("change", 2))
     assert Counter(log.of("change")) == {"h0": 1, "h1": 1, "h2": 1}, "not again before a person has agreed to it"
     approve(wave, by=people[1])
@@ -226,18 +227,18 @@ def test_a_wave_that_is_not_approved_ends_its_step_and_is_undone_where_the_step_
     """Rejected or forgotten: what is left is left alone, and says so. With `on_failure: rollback` all that was done
     where the step was to run is undone first, newest first: also its waves that succeeded."""
     ids: dict[str, int] = {}
-    for name, on_failure in (
-        ("stops", "stop"),
-        ("undoes", "rollback"),
-        ("forgotten", "rollback"),
-        ("moved", "rollback"),
-    ):
+    fails = {"tool": "shell", "inputs": {"command": "exit 9"}}
+    for name in ("stops", "undoes", "forgotten", "moved", "stuck"):
         hosts = make_hosts(f"{name}-", 3)
         ids[name] = begin(
             shell("backup", log.does("backup"), targets=hosts, rollback=undone_by(log, "unbackup")),
-            waved("change", log.does("change"), hosts, 1, on_failure=on_failure, rollback=undone_by(log, "unchange")),
+            waved(
+                "change", log.does("change"), hosts, 1,
+                on_failure="stop" if name == "stops" else "rollback",
+                rollback=fails if name == "stuck" else undone_by(log, "unchange"),
+            ),
             shell("after", log.does("after")),
-        )
+        )  # fmt: skip
         approve(ids[name], by=people[0])
     workers.start(WORKER_PROCESSES="1")
     for one in ids.values():
@@ -249,6 +250,10 @@ def test_a_wave_that_is_not_approved_ends_its_step_and_is_undone_where_the_step_
     expire_overdue()
     Asset.objects.filter(name="moved-0").update(hostname="elsewhere.example")
     assert reject(ids["moved"], by=people[1], comment="not any more") == "cancelling"
+    assert reject(ids["stuck"], by=people[1], comment="no") == "cancelling"
+    # A rollback that fails is for a person, and then it ends as it was to end.
+    assert ended(ids["stuck"]).status == "needs_attention"
+    assert resolve(ids["stuck"], by=an_operator(), step="change", outcome="failed", reason="let it be") == "queued"
 
     told = {name: ended(one) for name, one in ids.items()}
     assert {name: (row.status, row.error_code) for name, row in told.items()} == {
@@ -256,6 +261,7 @@ def test_a_wave_that_is_not_approved_ends_its_step_and_is_undone_where_the_step_
         "undoes": ("rejected", "approval_rejected"),
         "forgotten": ("expired", "not_approved_in_time"),
         "moved": ("rejected", "approval_rejected"),
+        "stuck": ("rejected", "approval_rejected"),
     }
     for name, one in ids.items():
         assert {key: counted(one, key) for key in ("backup", "change", "after")} == {
@@ -285,12 +291,18 @@ def test_a_wave_that_is_not_approved_ends_its_step_and_is_undone_where_the_step_
         assert [line.split()[0] for line in log.lines() if line.endswith(host)] == [
             "backup", "change", "unchange", "unbackup"
         ]  # fmt: skip
-    assert sorted(log.of("unbackup")) == [f"{name}-{n}" for name in ("forgotten", "undoes") for n in range(3)]
+    undone = [f"{name}-{n}" for name in ("forgotten", "undoes") for n in range(3)]
+    # Where what lies on top was left to stand, what lies under it stays.
+    assert sorted(log.of("unbackup")) == sorted([*undone, "stuck-1", "stuck-2"])
     assert not log.of("after")
     assert kinds(ids["undoes"])[-1] == "execution.rejected"
     assert kinds(ids["forgotten"])[-1] == "execution.expired"
     assert_nothing_left_behind()
     assert not PendingApproval.objects.exists()
+
+
+def an_operator() -> User:
+    return make_user("operator", "operator")
 
 
 def test_of_two_approvers_at_once_and_of_approval_against_cancel_one_wins(

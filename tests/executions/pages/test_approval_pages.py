@@ -218,3 +218,13 @@ def test_texts_of_a_plan_are_escaped(bob: User, anna: User) -> None:
     page = text_of(signed_in(anna))
     assert "<script>alert" not in page
     assert "<img src=x>" not in page
+
+
+def test_the_admin_shows_who_decided_on_which_wave(bob: User, anna: User) -> None:
+    one = waiting_on_wave(
+        bob, make_user("ben", "approver"), ["prod1", *(make_asset(f"web-{n}").name for n in range(2))]
+    )
+    approve(one, by=anna, step="roll-out", wave=2, comment="fine so far")
+    page = text_of(signed_in(make_user("olga", "admin")), f"/admin/executions/execution/{one}/change/")
+    assert "wave 2 of step &#x27;roll-out&#x27;" in page
+    assert "fine so far" in page

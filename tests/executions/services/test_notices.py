@@ -16,7 +16,7 @@ from pytest_django import Settings
 from executions.models import ExecutionPlan, PendingApproval
 from executions.services.notices import MOST_TRIES, send_due
 from safety.models import User
-from tests.executions.services.requests import ask_new, make_asset, make_user
+from tests.executions.services.requests import ask_new, make_asset, make_user, waiting_on_wave
 
 pytestmark = [pytest.mark.django_db]
 
@@ -64,6 +64,18 @@ def test_a_notice_that_cannot_be_written_stops_none_behind_it_and_is_given_up_in
         assert send_due() == 0
     given_up = PendingApproval.objects.get(pk=bad)
     assert (given_up.notice_due_at, given_up.notice_tries) == (None, MOST_TRIES)
+
+
+def test_the_notice_of_a_wave_says_what_became_of_those_before(alice: User) -> None:
+    make_user("anna", "approver", email="anna@example.com")
+    hosts = [make_asset(f"web-{number}").name for number in range(6)]
+    one = waiting_on_wave(alice, make_user("ben", "approver"), hosts, failed=1)
+    PendingApproval.objects.update(notice_due_at=timezone.now())
+    assert send_due() == 1
+    (sent,) = mail.outbox
+    assert sent.subject.startswith(f"Approval wanted: wave 2 of step 'roll-out' of #{one}")
+    assert "What: wave 2 of step 'roll-out'\nBefore: 1 of 2 targets of step 'roll-out' succeeded, 1 failed" in sent.body
+    assert "On: web-2, web-3\n" in sent.body
 
 
 def test_a_slow_round_is_not_sent_twice(waiting: list[int], settings: Settings) -> None:
