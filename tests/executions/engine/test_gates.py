@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db.models import F
 from django.utils import timezone
 
 from executions.approval_points import Point
@@ -20,6 +21,7 @@ from executions.models import Asset, Event, Execution, PendingApproval, Step, St
 from executions.services import approve, cancel, reject, resolve, withdraw_approval
 from executions.services.decisions import expire_overdue
 from executions.services.refusals import Refused
+from queueing.control import drain, resume
 from queueing.models import AssetLock, QueueEntry
 from safety.models import User
 from tests.executions.engine.conftest import (
@@ -123,7 +125,14 @@ def test_a_wave_waits_for_a_person_and_holds_nothing_meanwhile(
     refused("not_waiting_for_approval", approve, one, by=people[0], step="change", wave=3)
     refused("not_waiting_for_approval", approve, one, by=people[0], step="change", wave=0)
     refused("not_waiting_for_approval", approve, one, by=people[0], step="", wave=0)
+    # An hour later, far beyond its time limit, and while the queue drains: it goes on when that is over.
+    hour = timedelta(hours=1)
+    Execution.objects.filter(pk=one).update(started_at=F("started_at") - hour, deadline_at=F("deadline_at") - hour)
+    PendingApproval.objects.filter(pk=one).update(asked_at=F("asked_at") - hour)
+    drain(by=people[0].actor)
     assert approve(one, by=people[0], step="change", wave=2, comment="h0 is fine") == "queued"
+    assert QueueEntry.objects.get(pk=one).state == "ready"
+    resume(by=people[0].actor)
     waits(one, Point("change", 3))
     # Whoever looks at the page of wave 2 still does not approve wave 3 by it.
     refused("not_waiting_for_approval", approve, one, by=people[1], step="change", wave=2)
