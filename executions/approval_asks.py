@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from django.db import connection
@@ -14,6 +14,7 @@ from executions.approval_points import WHOLE_PLAN, Point, points_to_approve
 from executions.file_changes import file_changes
 from executions.gate_views import GateView, gates_of, targets_of
 from executions.models import Approval, Execution, ExecutionQuerySet
+from executions.plans.bound_files import read_folder
 from executions.services.policy import risk_of
 from executions.states import ExecutionStatus
 from executions.target_changes import PlanOfTenant, changes_of
@@ -189,12 +190,13 @@ def asks_of(executions: Collection[Execution], *, with_changes: bool = False, wi
         Ask(execution, execution.plan.document, given[execution.pk], _points(execution)) for execution in executions
     ]
     if with_changes:
+        look = cache(read_folder)  # once for all of them
         found = changes_of(
             {a.execution.pk: PlanOfTenant(a.execution.tenant_id, a.document, a.execution.actor_id) for a in asks}
         )
         for ask in asks:
             ask.changes = found.get(ask.execution.pk, [])
-            ask.file_changes = file_changes(ask.execution, ask.document)
+            ask.file_changes = file_changes(ask.execution, ask.document, look)
     if with_gates:
         views = gates_of([(ask.execution.pk, ask.document, ask.open_points) for ask in asks])
         for ask in asks:

@@ -6,7 +6,7 @@ with the step, is part of the plan's hash, and is compared by the worker before 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -52,8 +52,11 @@ def read_folder() -> Contents:
     return _reader.read(settings.ANSIBLE_PLAYBOOKS)
 
 
-def changed_files(steps: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return in sentences what of the files that stored steps are bound to is other than it was, each once."""
+def changed_files(steps: Sequence[Mapping[str, Any]], look: Callable[[], Contents] = read_folder) -> list[str]:
+    """Return in sentences what of the files that stored steps are bound to is other than it was, each once.
+
+    look: `read_folder`, or what remembers for a while what that gave.
+    """
     bound = {
         (one["inputs"]["playbook"], one["files"]["digest"]): one["files"]
         for step in steps
@@ -63,7 +66,7 @@ def changed_files(steps: Sequence[Mapping[str, Any]]) -> list[str]:
     if not bound:
         return []
     try:
-        now = read_folder()
+        now = look()
     except NoPlaybook as problem:
         return [f"What a playbook may take in cannot be told here: it {problem.message}."]
     said = [changes(files, now, name) for (name, _), files in sorted(bound.items(), key=lambda one: one[0])]

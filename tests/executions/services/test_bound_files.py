@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,12 @@ from tests.executions.services.requests import ask, make_asset, make_user, plan,
 
 pytestmark = [pytest.mark.django_db]
 
-STEP = {"id": "play", "tool": "ansible-playbook", "inputs": {"playbook": "web/deploy.yml"}, "targets": ["web1"]}
+STEP: dict[str, Any] = {
+    "id": "play",
+    "tool": "ansible-playbook",
+    "inputs": {"playbook": "web/deploy.yml"},
+    "targets": ["web1"],
+}
 
 
 @pytest.fixture(autouse=True)
@@ -124,6 +130,24 @@ def test_who_decides_reads_the_files_and_sees_whether_they_are_those(
     assert "These are not the files that the plan is bound to" in page
     assert "&lt;b&gt;reboot" in page
     assert "its playbooks have changed since" in client.get("/approvals/").content.decode()
+
+
+def test_the_page_of_approvals_looks_at_the_folder_once(
+    alice: User, approver: User, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        ask(alice, {**STEP, "inputs": {**STEP["inputs"], "extra_vars": {"number": number}}})
+    looks: list[Path] = []
+    really = contents.entries_of
+
+    def counted(folder: Path) -> Iterator[contents.Entry]:
+        looks.append(folder)
+        return really(folder)
+
+    monkeypatch.setattr(contents, "entries_of", counted)
+    client.force_login(approver)
+    assert client.get("/approvals/").content.decode().count("Read web/deploy.yml") == 3
+    assert len(looks) == 1
 
 
 def test_nothing_but_the_folder_is_read_and_not_by_everybody(
