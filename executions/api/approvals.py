@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import HttpResponse
-from drf_spectacular.types import OpenApiTypes
 from rest_framework.request import Request
 
 from executions.api import cursors
@@ -13,7 +12,7 @@ from executions.api.answers import answer
 from executions.api.base import ApiView, caller
 from executions.api.detail import decision_of, summary
 from executions.api.reading import Query
-from executions.api.schema import PAGING, call, parameter
+from executions.api.schema import PAGING, call, page_limit, parameter
 from executions.api.shapes import WaitingCount, WaitingPage
 from executions.approval_asks import asks_of, waiting, waiting_for
 from executions.models import Execution
@@ -41,7 +40,7 @@ class ApprovalsView(ApiView):
                 enum=WHOSE,
             ),
             PAGING[0],
-            parameter("limit", f"Rows of a page, 1 to {MOST_AT_ONCE}; 50 when absent.", OpenApiTypes.INT),
+            page_limit(MOST_AT_ONCE),
         ),
     )
     def get(self, request: Request) -> HttpResponse:

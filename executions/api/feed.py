@@ -23,7 +23,7 @@ from executions.api.executions import one
 from executions.api.output import Wanted, read_output, wanted_of
 from executions.api.problems import ApiProblem
 from executions.api.reading import BIGGEST_ID, Query
-from executions.api.schema import call, parameter
+from executions.api.schema import call, page_limit, parameter
 from executions.api.shapes import Feed, Output
 from executions.live.feed import DEFAULT_LIMIT, MAX_LIMIT, aread_page, read_page
 from executions.live.hub import hub
@@ -46,7 +46,7 @@ TEXT_PIECES = 2000  # pieces of output in one read of a download
 reads = SharedReads()
 
 _AFTER = parameter("after", "Only what has a greater `seq`.", OpenApiTypes.INT)
-_LIMIT = parameter("limit", f"Items, 1 to {MAX_LIMIT}; {DEFAULT_LIMIT} when absent.", OpenApiTypes.INT)
+_LIMIT = page_limit(MAX_LIMIT, DEFAULT_LIMIT, rows="Items")
 
 
 class EventsView(ApiView):

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Any
 
 from django.http import HttpResponse
-from drf_spectacular.types import OpenApiTypes
 from rest_framework.request import Request
 
 from executions.api import cursors
@@ -17,7 +16,7 @@ from executions.api.bodies import ReasonBody
 from executions.api.detail import links
 from executions.api.fleet_shapes import PoolShape, QueuedPage, QueueState
 from executions.api.reading import Query, read_body
-from executions.api.schema import PAGING, call, parameter
+from executions.api.schema import PAGING, call, page_limit, parameter
 from executions.api.workers import refusing, shown, there
 from executions.waiting import sentences
 from queueing import control
@@ -95,7 +94,7 @@ class EntriesView(ApiView):
             parameter("pool", "Only this pool."),
             parameter("region", "Only this region."),
             PAGING[0],
-            parameter("limit", f"Rows of a page, 1 to {MOST_ENTRIES}; 50 when absent.", OpenApiTypes.INT),
+            page_limit(MOST_ENTRIES),
         ),
     )
     def get(self, request: Request) -> HttpResponse:

@@ -71,10 +71,13 @@ def parameter(
     return OpenApiParameter(name, kind, "header" if header else "query", description=description, enum=enum)
 
 
-PAGING = (
-    parameter("cursor", "From `next` or `previous` of a page."),
-    parameter("limit", "Rows of a page, 1 to 500; 50 when absent.", OpenApiTypes.INT),
-)
+def page_limit(most: int, absent: int = 50, *, rows: str = "Rows of a page") -> OpenApiParameter:
+    """The parameter that says how long a page may be, with its bounds for programs."""
+    kind = {"type": "integer", "minimum": 1, "maximum": most}
+    return parameter("limit", f"{rows}, 1 to {most}; {absent} when absent.", kind)
+
+
+PAGING = (parameter("cursor", "From `next` or `previous` of a page."), page_limit(500))
 
 
 def call(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from django.http import HttpResponse
-from drf_spectacular.types import OpenApiTypes
 from rest_framework.request import Request
 
 from executions.api import cursors
@@ -11,7 +10,7 @@ from executions.api.answers import answer
 from executions.api.base import ApiView
 from executions.api.problems import ApiProblem, shortened
 from executions.api.reading import Query
-from executions.api.schema import PAGING, call, parameter
+from executions.api.schema import PAGING, call, page_limit
 from executions.api.shapes import Tools, ToolShape
 from executions.tools import get_catalog
 from executions.tools.shape import tool_shape
@@ -28,7 +27,7 @@ class ToolsView(ApiView):
         tag="inventory",
         gives=Tools,
         refuses=("invalid_parameter",),
-        parameters=(PAGING[0], parameter("limit", "Rows of a page, 1 to 500; 500 when absent.", OpenApiTypes.INT)),
+        parameters=(PAGING[0], page_limit(500, absent=500)),
     )
     def get(self, request: Request) -> HttpResponse:
         query = Query(request, cursors.PARAMETERS)

@@ -95,6 +95,15 @@ def test_examples_of_bodies_are_what_the_schema_allows(document: dict[str, Any])
             jsonschema.Draft202012Validator(schema).validate(example["value"]), name
 
 
+def test_lists_say_how_long_a_page_may_be(document: dict[str, Any], admin: Api) -> None:
+    for path in ("executions", "assets", "asset-groups", "tools", "dead-letters"):
+        described = document["paths"][f"/api/v1/{path}/"]["get"]["parameters"]
+        (limit,) = [one["schema"] for one in described if one["name"] == "limit"]
+        for number, status in ((limit["minimum"] - 1, 400), (limit["minimum"], 200), (limit["maximum"], 200)):
+            assert admin.get(f"{path}/?limit={number}").status_code == status, (path, number)
+        assert admin.get(f"{path}/?limit={limit['maximum'] + 1}").status_code == 400, path
+
+
 def test_all_references_of_the_schema_lead_somewhere(document: dict[str, Any]) -> None:
     text = json.dumps(document)
 
