@@ -96,6 +96,12 @@ class AssetSerializer(Strict, serializers.ModelSerializer[Asset]):
             "connection": {"required": False},
         }
 
+    def to_internal_value(self, data: Any) -> Any:
+        # Asset services have the field under either name.
+        if "secondary_service_port" in data and "secondary_port" not in data:
+            data = {("secondary_port" if name == "secondary_service_port" else name): data[name] for name in data}
+        return super().to_internal_value(data)
+
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         fields, faults = as_stored(attrs, is_whole=not self.partial)
         if faults:

@@ -239,6 +239,11 @@ def test_an_asset_may_be_sent_as_the_asset_service_has_it_with_nulls(admin: Api)
         "powershell", "medium", "active", [],
     )  # fmt: skip
 
+    other = admin.post("assets/", {**row, "name": "db-2", "secondary_port": None, "secondary_service_port": 23})
+    problem_of(other, 422, "invalid_body")  # under both names: neither is chosen
+    other = admin.post("assets/", {"name": "db-2", "connection": "ssh", "secondary_service_port": 23})
+    assert other.json()["secondary_port"] == 23
+
     # What is not said is not guessed.
     nothing = problem_of(admin.post("assets/", {"name": "x", "hostname": None}), 422, "invalid_body")
     assert [error["path"] for error in nothing["errors"]] == ["connection"]
