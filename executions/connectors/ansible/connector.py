@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -110,6 +111,8 @@ class AnsibleConnector:
                 return
             try:
                 await self._run_in(folder, run, invocation, asked, stop, fence)
+                # Thousands of files may be in it: not on the loop, on which others wait.
+                await asyncio.to_thread(shutil.rmtree, folder.path / PLAYBOOKS, ignore_errors=True)
             finally:
                 # Not awaited: whoever cancels this task must not leave what is in it behind.
                 folder.remove()
