@@ -208,6 +208,24 @@ def test_what_is_made_in_the_admin_belongs_to_the_tenant_of_who_makes_it() -> No
     assert Asset.objects.get(name="db-9").tenant.name == "default"
 
 
+def test_a_misspelt_word_is_refused_unless_it_was_there_before() -> None:
+    client = signed_in("ada", "admin")
+    fields = {"name": "db-9", "connection": "ssh", "status": "active", "environment": "prodution", "criticality": "low"}
+    refused = client.post(reverse("admin:executions_asset_add"), fields | {"is_active": "on"})
+    assert "environment must be one of" in refused.content.decode()
+    client.post(reverse("admin:executions_asset_add"), fields | {"is_active": "on", "environment": "Production"})
+    made = Asset.objects.get(name="db-9")
+    assert made.environment == "production"
+
+    # A service calls a system by a word of its own; whoever changes something else need not know a better one.
+    Asset.objects.filter(pk=made.pk).update(os_type="solaris")
+    page = reverse("admin:executions_asset_change", args=[made.pk])
+    changed = client.post(page, fields | {"environment": "test", "os_type": "solaris", "is_active": "on"})
+    assert changed.status_code == 302
+    made.refresh_from_db()
+    assert (made.environment, made.os_type) == ("test", "solaris")
+
+
 def test_revoked_tokens_are_counted() -> None:
     alice = make_user("alice")
     tokens = [ApiToken.objects.create(user=alice, digest=str(n) * 64) for n in range(2)]
