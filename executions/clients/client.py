@@ -65,7 +65,7 @@ class Patience:
 
     read      seconds without a byte
     total     seconds for one try, whatever comes
-    retries   seconds over all tries and the pauses between them
+    retries   seconds within which another try may begin
     waits_for_breaker  whether an open breaker is waited for, within `retries`
     """
 
