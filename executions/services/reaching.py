@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.conf import settings
+from django.db.models import Q
 
 from executions.clients import is_asset_service_of
 from executions.models import Asset, Connection
@@ -19,10 +20,11 @@ MOST_NAMED = 5
 def machines_of(plan: CompiledPlan, secrets: PlanSecrets) -> list[dict[str, Any]]:
     """Return each machine with where, as whom, with which credential and by which host key it would be reached.
 
-    Two queries for the machines, and one to the store of secrets for all their credentials.
+    Three queries for the machines, and one to the store of secrets for all their credentials.
     """
     assets = Asset.objects.in_bulk(plan.targets)
     stale = set(Asset.objects.stale().filter(pk__in=assets).values_list("pk", flat=True))
+    elsewhere = _places_of_others(assets)
     credentials = secrets.credentials({asset.credential for asset in assets.values() if asset.credential})
     of_service = any(map(is_asset_service_of, {asset.tenant_id for asset in assets.values() if asset.external_id}))
     return [
@@ -40,6 +42,8 @@ def machines_of(plan: CompiledPlan, secrets: PlanSecrets) -> list[dict[str, Any]
             "health": asset.health,
             "checked_at": asset.checked_at,
             "stale": use.asset_id in stale,
+            "status": asset.status,
+            "same_place": _place(asset) in elsewhere,
         }
         for use in plan.targets.values()
         if (asset := assets.get(use.asset_id)) is not None
@@ -52,7 +56,13 @@ def warnings_of(machines: Iterable[Mapping[str, Any]]) -> list[str]:
     unnamed: list[str] = []
     unknown: list[str] = []
     stale: list[str] = []
+    twins: list[str] = []
+    said: list[str] = []
     for machine in machines:
+        if machine["status"] not in ("", "active"):
+            said.append(f"The inventory says of {machine['asset']} that its status is {machine['status']}.")
+        if machine["same_place"]:
+            twins.append(machine["asset"])
         if machine["stale"]:
             stale.append(machine["asset"])
         credential = machine["credential"]
@@ -62,7 +72,7 @@ def warnings_of(machines: Iterable[Mapping[str, Any]]) -> list[str]:
             unnamed.append(machine["asset"])
         if machine["host_key"] == "unknown":
             unknown.append(machine["asset"])
-    said = [
+    said += [
         f"The credential {path} of {_named(names)} is not there. Store it with manage.py set_secret {path}."
         for path, names in unstored.items()
     ]
@@ -77,7 +87,34 @@ def warnings_of(machines: Iterable[Mapping[str, Any]]) -> list[str]:
             f"Nobody has heard of {_named(stale)} for {settings.ASSET_STALE_AFTER.days} days, or its source does not"
             " have it any more. See whether it is still there: manage.py check_assets."
         )
+    if twins:
+        said.append(
+            f"Another asset is at the same address and port as {_named(twins)}: a lock on one does not lock the other."
+            " Keep one of them in the inventory."
+        )
     return said
+
+
+def _place(asset: Asset) -> tuple[str, int | None] | None:
+    """Where a machine is, as far as two rows can be compared; None where one asset is as good as another."""
+    if asset.connection not in (Connection.SSH, Connection.POWERSHELL):
+        return None
+    usual = 22 if asset.connection == Connection.SSH else 5986
+    host = str(asset.ip_address or asset.hostname or "").lower()
+    return (host, asset.port or usual) if host else None
+
+
+def _places_of_others(assets: Mapping[int, Asset]) -> set[tuple[str, int | None] | None]:
+    """Return the places at which some other asset in use is, too: outside the plan, or in it a second time."""
+    places = [place for asset in assets.values() if (place := _place(asset)) is not None]
+    if not places:
+        return set()
+    tenants = {asset.tenant_id for asset in assets.values()}
+    hosts = [asset.hostname for asset in assets.values() if asset.hostname and not asset.ip_address]
+    addresses = [asset.ip_address for asset in assets.values() if asset.ip_address]
+    near = Asset.objects.filter(Q(ip_address__in=addresses) | Q(hostname__in=hosts), is_active=True, tenant__in=tenants)
+    others = {_place(asset) for asset in near.exclude(pk__in=assets)}
+    return (others & set(places)) | {place for place in places if places.count(place) > 1}
 
 
 def _named(names: list[str]) -> str:

@@ -120,6 +120,20 @@ def test_it_says_which_machines_nobody_has_heard_of_for_long(alice: User) -> Non
     assert warning.startswith("Nobody has heard of db-7 for 30 days")
 
 
+def test_it_says_when_a_lock_is_not_the_only_one_of_a_machine_and_when_a_machine_is_not_active(alice: User) -> None:
+    known = {"host_key": "ssh-ed25519 A", "credential": "ssh/db", "ip_address": "192.0.2.7"}
+    ssh_machine("db-7", **known)
+    ssh_machine("db-8", **(known | {"port": 2222}))
+    store_secret(alice.tenant, "ssh/db", "only-for-this-test", by=None)
+    assert preview(plan(change("x", "db-7", "db-8")), by=alice)["warnings"] == []
+    ssh_machine("alias", **(known | {"port": 22}))
+    Asset.objects.filter(name="db-8").update(status="decommissioned")
+    status, twins = preview(plan(change("x", "db-7", "db-8")), by=alice)["warnings"]
+    assert status == "The inventory says of db-8 that its status is decommissioned."
+    assert twins.startswith("Another asset is at the same address and port as db-7: a lock on one")
+    assert "as db-7, alias: a lock" in preview(plan(change("x", "db-7", "alias")), by=alice)["warnings"][0]
+
+
 def test_who_may_not_run_it_is_told_nothing_of_how_machines_are_reached(alice: User) -> None:
     ssh_machine("db-1", ip_address="192.0.2.7", credential="ssh/db")
     shown = preview(plan(change("x", "db-1")), by=make_user("vera", "viewer"))
