@@ -9,7 +9,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.db import connection
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
@@ -20,6 +20,7 @@ from unfold.paginator import InfinitePaginator
 from executions import (
     admin_dead_letter_batches,  # noqa: F401
     admin_dead_letters,  # noqa: F401
+    admin_host_keys,
     admin_locks,  # noqa: F401 - it registers itself
     admin_queue,  # noqa: F401
     services,
@@ -410,6 +411,7 @@ class AssetAdmin(OwnTenant):
     search_fields = ("name", "hostname", "ip_address", "tags")
     filter_horizontal = ("groups",)
     ordering = ("name",)
+    actions = ("pin_host_keys",)
     readonly_fields = (
         "source", "missing_since_at", "last_seen_at", "health", "health_code", "health_message", "checked_at",
         "response_ms", "created_at", "updated_at", "additional_services",
@@ -443,6 +445,11 @@ class AssetAdmin(OwnTenant):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Records name machines: one is taken out of use (not active), never deleted."""
         return False
+
+    @action(description="Compare and pin host keys", permissions=["operate"])
+    def pin_host_keys(self, request: HttpRequest, queryset: QuerySet[Asset]) -> HttpResponse | None:
+        """A page in between shows what the machines show now; see admin_host_keys."""
+        return admin_host_keys.pin(request, queryset, context=self.admin_site.each_context(request))
 
     @display(description="Groups")
     def group_names(self, asset: Asset) -> str:

@@ -103,6 +103,16 @@ CODES: dict[str, Code] = {
         422, "The assets are refused", "Correct every line that `errors` names; nothing of it was imported."
     ),
     "asset_in_use": Code(409, "An unfinished execution needs the asset", "Wait for its end, or cancel it first."),
+    "no_host_key": Code(409, "The asset has no host key", "Only assets with the connection ssh have one."),
+    "host_key_not_shown": Code(
+        409, "The machine showed no host key", "See that it answers and that workers run; then look again."
+    ),
+    "another_host_key": Code(
+        409, "The machine shows another key by now", "Find out why it changed; look again and compare."
+    ),
+    "host_key_moved_on": Code(
+        409, "The asset is not as it was when its key was compared", "Look again, and compare with what it says now."
+    ),
     "not_held": Code(409, "Nobody holds the lock", "Nothing to do: whoever is next gets it."),
     "reason_required": Code(422, "A reason is missing", "Say why in `reason`: it is kept."),
     "too_few_processes": Code(

@@ -11,6 +11,7 @@ from django.views.decorators.csrf import csrf_exempt
 from executions.api import (
     approvals,
     asset_checks,
+    asset_host_keys,
     asset_import,
     assets,
     audit,
@@ -118,6 +119,8 @@ urlpatterns = [
     path("v1/assets/", assets.AssetsView.as_view()),
     path("v1/assets/import/", asset_import.AssetImportView.as_view()),
     path("v1/assets/<row:asset_id>/check/", asset_checks.AssetCheckView.as_view()),
+    path("v1/assets/<row:asset_id>/host-key/look/", asset_host_keys.HostKeyLookView.as_view()),
+    path("v1/assets/<row:asset_id>/host-key/pin/", asset_host_keys.HostKeyPinView.as_view()),
     path("v1/assets/<row:asset_id>/", assets.AssetView.as_view()),
     path("v1/asset-groups/", assets.GroupsView.as_view()),
     path("v1/asset-groups/<row:group_id>/", assets.GroupView.as_view()),

@@ -373,3 +373,11 @@ class CanProbe(Protocol):
     async def probe(self, target: Target, *, timeout_seconds: float) -> Outcome:
         """Connect and sign in, no more. exit_code 0 and `data` with what was learned, or an error_code."""
         ...
+
+
+class ShowsHostKeys(Protocol):
+    """What a connector has that can tell which host keys a target shows, without believing any of them."""
+
+    async def show_host_keys(self, target: Target, *, timeout_seconds: float) -> Outcome:
+        """exit_code 0 and `data` with host_keys: [{"base64", "fingerprint"}], the preferred first; or an error_code."""
+        ...

@@ -1,4 +1,7 @@
-"""Checks of assets: connect, sign in, and say how long it took; with the connector that would run a command there."""
+"""What is asked of assets without running anything there: whether they let us in, and which host keys they show.
+
+It is asked with the connector that would run a command there.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +15,27 @@ from executions.connectors.registry import NoConnector, connector_for, tool_conn
 
 CONNECTOR = "probe"
 TOOL = "asset-check"
+HOST_KEY_TOOL = "asset-host-key"
+
+# What a tool of this kind asks a connector for, and what is said where none can tell.
+_QUESTIONS = {
+    TOOL: ("probe", "No connector can check a target with connection {}: it could only be used."),
+    HOST_KEY_TOOL: ("show_host_keys", "A target with connection {} shows no host key here: only ssh has them."),
+}
 
 
 async def probe(invocation: Invocation, where: Target, stop: Stop) -> Outcome:
-    """Carry out one check. Raises NoConnector when nothing here reaches this kind of target."""
-    prober = _prober(where.connection)
+    """Ask one target. Raises NoConnector when nothing here reaches this kind of target."""
+    question, sentence = _QUESTIONS[invocation.argv[0]]
+    prober = _prober(where.connection, question)
     if prober is None:
-        sentence = f"No connector can check a target with connection {where.connection}: it could only be used."
-        return Outcome(None, ErrorCode.NOT_SUPPORTED, sentence)
+        return Outcome(None, ErrorCode.NOT_SUPPORTED, sentence.format(where.connection))
     if stop.requested:
         return Outcome(None, ErrorCode.NOT_STARTED, "Not started: asked to stop before.", stop_confirmed=True)
     seconds = float(invocation.argv[1])
     clock = asyncio.get_running_loop().time
     began = clock()
-    working = asyncio.ensure_future(prober.probe(where, timeout_seconds=seconds))
+    working = asyncio.ensure_future(getattr(prober, question)(where, timeout_seconds=seconds))
     asked = asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait({working, asked}, return_when=asyncio.FIRST_COMPLETED)
@@ -40,8 +50,8 @@ async def probe(invocation: Invocation, where: Target, stop: Stop) -> Outcome:
             await asyncio.wait({working})
 
 
-def _prober(connection: str) -> Any | None:
-    """The connector that can check such targets; None when those that reach them cannot."""
+def _prober(connection: str, question: str) -> Any | None:
+    """The connector that can ask this of such targets; None when those that reach them cannot."""
     kinds = ["http"] if connection == Connection.API else ["command", *sorted(tool_connectors() - {"command", "http"})]
     refusal: NoConnector | None = None
     reached = False
@@ -52,7 +62,7 @@ def _prober(connection: str) -> Any | None:
             refusal = refusal or error
             continue
         reached = True
-        if hasattr(connector, "probe"):
+        if hasattr(connector, question):
             return connector
     if not reached and refusal is not None:
         raise refusal

@@ -28,7 +28,7 @@ def check_machines(shown: dict[str, Any], *, by: User, seconds: float = PATIENCE
     answers = check_assets(list(Asset.objects.filter(pk__in=numbers).order_by("pk")), by=by, priority=FIRST)
     executions = [answer.execution_id for answer in answers if isinstance(answer, Accepted)]
     until = time.monotonic() + seconds
-    ended = [_has_ended(number, until - time.monotonic()) for number in executions]
+    ended = [has_ended(number, until - time.monotonic()) for number in executions]
     shown["reachability"] = {"executions": executions, "complete": all(ended) and len(executions) == len(answers)}
     found = {row["asset_id"]: row for row in _found(executions)}
     for machine in shown["machines"]:
@@ -48,7 +48,7 @@ def _reachable(status: str) -> bool | None:
     return False if status in (StepStatus.FAILED, StepStatus.TIMED_OUT) else None
 
 
-def _has_ended(execution_id: int, seconds: float) -> bool:
+def has_ended(execution_id: int, seconds: float) -> bool:
     """Wait for the end of an execution, holding no connection to the database meanwhile."""
 
     def look() -> bool | None:

@@ -11,6 +11,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from executions import services
+from executions.host_keys import fingerprints_of
 from executions.inventory_formats import FORMATS, UnknownFormat, format_of
 from executions.models import Asset, Execution, StepTarget
 from executions.pages.asset_list import AssetListing
@@ -42,7 +43,7 @@ def assets(request: HttpRequest) -> HttpResponse:
 def asset(request: HttpRequest, asset_id: int) -> HttpResponse:
     """One asset: where it is, how it is, who has it, what was done on it."""
     user = signed_in(request)
-    found = _visible(user, asset_id)
+    found = visible_asset(user, asset_id)
     context: dict[str, Any] = {
         "nav": "assets",
         "asset": found,
@@ -51,7 +52,7 @@ def asset(request: HttpRequest, asset_id: int) -> HttpResponse:
         "credential": PlanSecrets(user).credentials({found.credential}).get(found.credential)
         if found.credential
         else None,
-        "host_keys": [line.split()[0] for line in found.host_key.splitlines() if line.strip()],
+        "host_keys": fingerprints_of(found.host_key),
         "executions": _executions(user, found),
         "may_check": bool(rbac.permitted_assets(user, "read", [found.pk])),
     }
@@ -63,7 +64,7 @@ def asset(request: HttpRequest, asset_id: int) -> HttpResponse:
 def check(request: HttpRequest, asset_id: int) -> HttpResponse:
     """Have a worker check the asset, and show the execution that does it."""
     user = signed_in(request)
-    found = _visible(user, asset_id)
+    found = visible_asset(user, asset_id)
     try:
         accepted = services.check_assets([found], by=user, priority=CHECK_FIRST)[0]
         if isinstance(accepted, Refused):
@@ -126,7 +127,8 @@ def _given(request: HttpRequest) -> tuple[str, str, str]:
         return text, format_name, str(error)
 
 
-def _visible(user: User, asset_id: int) -> Asset:
+def visible_asset(user: User, asset_id: int) -> Asset:
+    """Return an asset, saying whether it is stale; raises Http404 when it is not for this user to see."""
     rows = Asset.objects.filter(rbac.visible_assets(user), pk=asset_id).saying_stale().prefetch_related("groups")
     found = rows.first() if asset_id < 2**63 else None
     if found is None:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from executions.pages import actions, assets, bound_files, submitting, views
+from executions.pages import actions, assets, bound_files, host_keys, submitting, views
 
 app_name = "executions"
 
@@ -13,6 +13,7 @@ urlpatterns = [
     path("assets/import/", assets.import_assets, name="asset_import"),
     path("assets/<int:asset_id>/", assets.asset, name="asset"),
     path("assets/<int:asset_id>/check/", assets.check, name="asset_check"),
+    path("assets/<int:asset_id>/host-key/", host_keys.host_key, name="asset_host_key"),
     path("<int:execution_id>/", views.execution, name="detail"),
     path("<int:execution_id>/fragments/", views.fragments, name="fragments"),
     path("<int:execution_id>/hosts/", views.hosts, name="hosts"),

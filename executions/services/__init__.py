@@ -1,6 +1,6 @@
 """The verbs of executions, called by every door: API, pages, admin, commands."""
 
-from executions.services.checks import check_assets
+from executions.services.checks import ask_for_host_keys, check_assets
 from executions.services.dead_letter_batches import cancel_batch, carry_out, start_batch, work_at_batches
 from executions.services.dead_letters import discard_dead_letters, requeue_dead_letters
 from executions.services.decisions import approve, reject
@@ -18,6 +18,7 @@ __all__ = [
     "Refused",
     "Submission",
     "approve",
+    "ask_for_host_keys",
     "cancel",
     "cancel_batch",
     "cancel_many",

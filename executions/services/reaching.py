@@ -80,7 +80,8 @@ def warnings_of(machines: Iterable[Mapping[str, Any]]) -> list[str]:
         said.append(f"No credential is named for {_named(unnamed)}. Name the path of a secret in the inventory.")
     if unknown:
         said.append(
-            f"The inventory knows no host key of {_named(unknown)}. Compare and pin it: manage.py pin_host_keys."
+            f"The inventory knows no host key of {_named(unknown)}. Compare and pin it: on its page,"
+            " or with manage.py pin_host_keys."
         )
     if stale:
         said.append(

@@ -66,6 +66,7 @@ def _json(route: str, of: Belongings) -> dict[str, Any]:
         "api/v1/assets/": {"name": "new", "connection": "local", "environment": "development"},
         "api/v1/assets/import/": {"format": "csv", "content": "name,connection\nnew,local\n"},
         "api/v1/assets/<row:asset_id>/": {"name": "changed", "connection": "local", "environment": "development"},
+        "api/v1/assets/<row:asset_id>/host-key/pin/": {"fingerprint": "SHA256:matrix"},
         "api/v1/asset-groups/": {"name": "new"},
         "api/v1/asset-groups/<row:group_id>/": {"name": "changed"},
         "api/v1/workers/scale/": {"processes": 2, "reason": "matrix"},

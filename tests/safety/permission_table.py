@@ -393,9 +393,14 @@ GET api/v1/asset-groups/<row:group_id>/
 POST api/v1/executions/<row:execution_id>/cancel/
 POST api/v1/locks/<row:asset_id>/free/
 
-# Checking an asset is a submit
+# Checking an asset, and asking it for its host key, is a submit
 = 401   401   404   done  403   403   403   403   done  done  404   403   404   404
 POST api/v1/assets/<row:asset_id>/check/
+POST api/v1/assets/<row:asset_id>/host-key/look/
+
+# Pinning the key asks it once more, so it wants that right besides the operator's; no worker answers here
+= 401   401   403   403   403   403   403   403   409   409   403   403   404   404
+POST api/v1/assets/<row:asset_id>/host-key/pin/
 
 # Approving what others asked for
 = 401   401   404   404   403   403   done  403   done  done  404   403   404   404
@@ -595,6 +600,7 @@ GET executions/<int:execution_id>/dead-letter/
 # An asset's page; importing on one
 = login login 404   200   200   200   200   200   200   200   404   200   404   404
 GET executions/assets/<int:asset_id>/
+GET executions/assets/<int:asset_id>/host-key/
 
 = login login 403   403   403   403   403   200   200   200   403   403   200   200
 GET executions/assets/import/
@@ -605,6 +611,7 @@ POST executions/assets/import/
 # Checking an asset is a submit
 = login login 404   done  none  none  none  none  done  done  404   none  404   404
 POST executions/assets/<int:asset_id>/check/
+POST executions/assets/<int:asset_id>/host-key/
 
 # Submitting on a page
 = login login none  done  none  none  none  none  done  done  none  none  none  none
@@ -674,6 +681,10 @@ requeue_from_failed_step queueing/deadletter
 = login login login login login login login 403   done  done  403   403   none  none
 delete_selected safety/secret
 delete_selected safety/secretrule
+
+# Asking the machines is a submit of its own
+= login login login login login login login none  done  done  403   none  none  none
+pin_host_keys executions/asset
 
 = login login login login login login login none  none  none  403   none  403   403
 delete_selected queueing/cluster

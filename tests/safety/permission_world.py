@@ -61,7 +61,7 @@ def belongings(mark: str, tenant: str) -> Belongings:
     issue_token(owner, f"{mark} token")
     found.ids["auditrecord"] = AuditRecord.objects.filter(tenant=owner.tenant).earliest("pk").pk
     asset = Asset.objects.create(
-        tenant=owner.tenant, name=f"{mark}-host", hostname=f"{mark}.example.org", connection="local",
+        tenant=owner.tenant, name=f"{mark}-host", hostname=f"{mark}.example.org", connection="ssh",
         environment="development", description=mark, credential=f"{mark}/secret", owner=mark, tags=[mark],
     )  # fmt: skip
     group = AssetGroup.objects.create(tenant=owner.tenant, name=f"{mark}-group")
@@ -108,7 +108,7 @@ def _execution(owner: User, asset: Asset, status: str, mark: str) -> Execution:
     document = execution.plan.document
     for step in document["steps"]:
         del step["inputs"]["token"]  # so that it can be submitted again where there is no secret store
-        step["targets"][0] |= {"asset_id": asset.pk, "hostname": asset.hostname}
+        step["targets"][0] |= {"asset_id": asset.pk, "hostname": asset.hostname, "connection": asset.connection}
     ExecutionPlan.objects.filter(pk=execution.pk).update(document=document)
     say(execution, "execution.noted", actor=owner.actor, reason=f"{mark} said", data={"text": mark})
     if status in ("queued", "running"):

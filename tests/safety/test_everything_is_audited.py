@@ -26,7 +26,8 @@ DECISIONS = {"approve", "reject", "withdraw_approval"}
 
 
 @pytest.fixture
-def world(db: None) -> Iterator[World]:
+def world(db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setattr("executions.live.host_key_looks.PATIENCE_SECONDS", 0.0)  # no worker is there to wait for
     logging.disable(logging.CRITICAL)
     yield make_world()
     logging.disable(logging.NOTSET)

@@ -23,7 +23,8 @@ ALIKE = {("GET", "api/schema/"): ("anonymous", "root", "rival"), ("GET", "metric
 
 
 @pytest.fixture
-def world(db: None) -> Iterator[World]:
+def world(db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setattr("executions.live.host_key_looks.PATIENCE_SECONDS", 0.0)  # no worker is there to wait for
     logging.disable(logging.CRITICAL)  # thousands of refusals, each with a line
     yield make_world()
     logging.disable(logging.NOTSET)

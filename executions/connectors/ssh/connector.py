@@ -29,8 +29,10 @@ from executions.connectors.ssh.outcomes import (
 from executions.connectors.ssh.pool import Pool, Shared
 from executions.connectors.ssh.rights import Rights
 from executions.connectors.ssh.session import WINDOW_BYTES, FarCommand
+from executions.connectors.ssh.showing import host_keys_at
+from executions.connectors.ssh.signing_in import explained
 from executions.connectors.ssh.upload import NoSftp, Placing
-from executions.connectors.ssh.way import NoWay, Way, no_way, way_to
+from executions.connectors.ssh.way import NoWay, Way, no_way, way_to, way_to_look_at
 
 if TYPE_CHECKING:
     from executions.connectors.registry import Surroundings
@@ -105,6 +107,27 @@ class SshConnector:
             )
         finally:
             self._pool.give_back(shared)
+
+    async def show_host_keys(self, target: Target, *, timeout_seconds: float) -> Outcome:
+        """Ask the host which keys it shows; jump hosts before it are signed in to, the host itself is not."""
+        jump: Shared | None = None
+        try:
+            way = way_to_look_at(target, self._agents)
+            if way.before is not None:
+                jump = await self._pool.borrow(way.before, is_jump=True, seconds=timeout_seconds)
+            keys = await host_keys_at(
+                way.host, way.port, seconds=timeout_seconds, through=jump.connection if jump else None
+            )
+        except NoWay as none:
+            return none.outcome
+        except (OSError, asyncssh.Error) as error:
+            return explained(error, way, timeout_seconds).outcome
+        finally:
+            if jump is not None:
+                self._pool.give_back(jump)
+        if not keys:
+            return Outcome(None, ErrorCode.INVALID_ANSWER, f"{way.name} showed no host key.")
+        return Outcome(0, data={"host_keys": [key.fact for key in keys]})
 
     async def close(self) -> None:
         self._rights.close()

@@ -65,12 +65,13 @@ class KeyBook:
             return no_way(
                 ErrorCode.HOST_KEY_UNKNOWN,
                 f"Nobody has said which host key {self._name} has; it showed {seen}. Compare it with what its console"
-                " says, then pin it: manage.py pin_host_keys.",
+                " says, then pin it on the asset's page, or with manage.py pin_host_keys.",
             )
         return no_way(
             ErrorCode.HOST_KEY_CHANGED,
             f"The host key of {self._name} is not the one that is known; it showed {seen}. Either it was set up anew,"
-            " or something else answers in its place. Find out which; then manage.py pin_host_keys --replace.",
+            " or something else answers in its place. Find out which before you pin it on the asset's page, or with"
+            " manage.py pin_host_keys --replace.",
         )
 
     def _learn(self, line: str) -> None:

@@ -48,7 +48,7 @@ async def sign_in(
     not_of_kind: list[str] = []
     asks_for_any = False
     while True:
-        kinds = "default" if asks_for_any else "-" + ",".join(_signatures(not_of_kind)) if not_of_kind else ()
+        kinds = "default" if asks_for_any else "-" + ",".join(signatures_of(not_of_kind)) if not_of_kind else ()
         try:
             return await _connect(way, through, book.trusted(any_kind=asks_for_any), book, kinds, identity, seconds)
         except asyncssh.HostKeyNotVerifiable as error:
@@ -59,11 +59,11 @@ async def sign_in(
             not_of_kind.append(book.seen.get_algorithm())
         except (asyncssh.KeyExchangeFailed, asyncssh.ConnectionLost, ConnectionResetError) as error:
             if asks_for_any or book.is_empty:
-                raise _explained(error, way, seconds) from None
+                raise explained(error, way, seconds) from None
             # A host that has no key of a kind that was asked for says so, or just hangs up. See which it has.
             asks_for_any = True
         except (TimeoutError, OSError, asyncssh.Error, ValueError) as error:
-            raise _explained(error, way, seconds) from None
+            raise explained(error, way, seconds) from None
 
 
 async def _connect(
@@ -98,7 +98,7 @@ async def _connect(
     )
 
 
-def _signatures(kinds: list[str]) -> list[str]:
+def signatures_of(kinds: list[str]) -> list[str]:
     return [name for kind in kinds for name in ((kind, "rsa-sha2-256", "rsa-sha2-512") if "rsa" in kind else (kind,))]
 
 
@@ -169,7 +169,7 @@ async def _keys_of_agent(way: Way) -> list[Any]:
     return keys
 
 
-def _explained(error: Exception, way: Way, seconds: float) -> NoWay:
+def explained(error: Exception, way: Way, seconds: float) -> NoWay:
     at = f"{way.name} ({way.host} port {way.port})" if way.name != way.host else f"{way.host} port {way.port}"
     if isinstance(error, TimeoutError):
         sentence = (

@@ -72,12 +72,7 @@ def way_to(target: Target, agents: Collection[str]) -> Way:
             f"There is nothing to sign in on {target.name} with. Name a credential in the asset that holds a private"
             " key, a password or an agent.",
         )
-    before: Way | None = None
-    if len(credential.jump_hosts) > _MOST_JUMPS:
-        raise no_way(ErrorCode.CREDENTIAL_UNUSABLE, f"More than {_MOST_JUMPS} jump hosts stand before {target.name}.")
-    for jump in credential.jump_hosts:
-        before = _jump(jump, before, target)
-        _check_agent(before.credential, before.name, agents)
+    before = _before(target, agents)
     _check_agent(credential, target.name, agents)
     return Way(
         name=target.name or target.address,
@@ -90,6 +85,35 @@ def way_to(target: Target, agents: Collection[str]) -> Way:
         asset_id=target.asset_id,
         before=before,
     )
+
+
+def way_to_look_at(target: Target, agents: Collection[str]) -> Way:
+    """The way to a target that is not signed in to: only what stands before it is. Raises NoWay."""
+    if not target.address:
+        raise no_way(ErrorCode.UNREACHABLE, "The asset has neither an address nor a host name.")
+    return Way(
+        name=target.name or target.address,
+        host=target.address,
+        port=target.port or PORT,
+        username="",
+        credential=Credential(),
+        host_keys=(),
+        tenant_id=target.tenant_id,
+        asset_id=target.asset_id,
+        before=_before(target, agents),
+    )
+
+
+def _before(target: Target, agents: Collection[str]) -> Way | None:
+    """The way to the last of the jump hosts; None where there are none."""
+    jump_hosts = target.credential.jump_hosts if target.credential else ()
+    if len(jump_hosts) > _MOST_JUMPS:
+        raise no_way(ErrorCode.CREDENTIAL_UNUSABLE, f"More than {_MOST_JUMPS} jump hosts stand before {target.name}.")
+    before: Way | None = None
+    for jump in jump_hosts:
+        before = _jump(jump, before, target)
+        _check_agent(before.credential, before.name, agents)
+    return before
 
 
 def _jump(jump: Mapping[str, object], before: Way | None, target: Target) -> Way:

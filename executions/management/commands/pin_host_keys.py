@@ -54,7 +54,7 @@ class Command(ExampleCommand):
             return
         if wanted and not options["yes"]:
             self._ask(wanted)
-        pinned = pin(wanted)
+        pinned = [one for one in wanted if pin(one.asset, one.shown.keys[0])]
         same = sum(one.standing == Standing.SAME for one in findings)
         self.stdout.write(f"{len(pinned)} pinned, {same} known already, {len(findings) - len(pinned) - same} left.")
         if len(pinned) + same < len(findings):
@@ -84,8 +84,10 @@ class Command(ExampleCommand):
 
     def _show(self, finding: Finding) -> None:
         asset, shown = finding.asset, finding.shown
-        what = f"{shown.key.split()[0]} {shown.fingerprint}" if shown.key else shown.error
-        self.stdout.write(f"{visible(asset.name):<30} {finding.standing:<10} {visible(what)}")
+        lines = [f"{key.kind} {key.fingerprint}" for key in shown.keys] or [shown.error]
+        self.stdout.write(f"{visible(asset.name):<30} {finding.standing:<10} {visible(lines[0])}")
+        for other in lines[1:]:
+            self.stdout.write(f"{'':<41} also {visible(other)}")
 
     def _progress(self, done: int, total: int) -> None:
         if sys.stderr.isatty() and total > 1:

@@ -148,8 +148,9 @@ def _one_transaction() -> Iterator[None]:
 
 
 @pytest.fixture
-def api_schema(admin: Api, _one_transaction: None) -> Any:
+def api_schema(admin: Api, _one_transaction: None, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The schema bound to the application, with one of everything there to act on."""
+    monkeypatch.setattr("executions.live.host_key_looks.PATIENCE_SECONDS", 0.0)  # no worker is there to wait for
     running = make_execution(admin.user, steps=["check"], status="running", step_status="running")
     print_out(running.step_targets.get(), ["hello\n"])
     parked = make_execution(admin.user, status="needs_attention", step_status="unknown")

@@ -9,8 +9,8 @@ import asyncssh
 import pytest
 from django.core.management import CommandError, call_command
 
-from executions.connectors.ssh.showing import Shown
-from executions.host_keys import Finding, pin
+from executions.connectors.ssh.showing import HostKey
+from executions.host_keys import pin
 from executions.models import Asset, AssetGroup
 from safety.models import AuditRecord, Tenant
 from tests.sshd import Sshd
@@ -90,10 +90,10 @@ def test_a_machine_that_does_not_answer_is_told_and_harms_no_other(tenant: Tenan
 
 
 def test_what_was_changed_while_it_was_compared_is_left_alone(web: Asset) -> None:
-    finding = Finding(Asset.objects.get(pk=web.pk), Shown(other_key(), "SHA256:x"))
+    compared = Asset.objects.get(pk=web.pk)
     Asset.objects.filter(pk=web.pk).update(ip_address="127.0.0.9")
 
-    assert pin([finding]) == []
+    assert not pin(compared, HostKey(other_key(), "SHA256:x"))
     assert key_of(web) == ""
     assert not AuditRecord.objects.filter(action="asset.pin_host_key").exists()
 

@@ -13,9 +13,10 @@ from executions.tools.schema import ToolSpec
 
 Find = Callable[[str], Tool]
 EXPECTED = {
-    "Invoke-Command", "ansible-playbook", "api-request", "asset-check", "asset-query", "asset-service-query",
-    "command", "config_manager", "copy", "dns_lookup", "docker", "file_manager", "http", "http_check", "info_display",
-    "journalctl", "network_tools", "noop", "powershell", "ps", "shell", "systemctl", "tcp_port_check", "wait",
+    "Invoke-Command", "ansible-playbook", "api-request", "asset-check", "asset-host-key", "asset-query",
+    "asset-service-query", "command", "config_manager", "copy", "dns_lookup", "docker", "file_manager", "http",
+    "http_check", "info_display", "journalctl", "network_tools", "noop", "powershell", "ps", "shell", "systemctl",
+    "tcp_port_check", "wait",
 }  # fmt: skip
 FILES = sorted(CATALOG_DIRECTORY.glob("*.yaml"))
 
@@ -87,7 +88,7 @@ def test_only_these_tools_need_no_target(
     scripts = {"powershell", "Invoke-Command"}
     assert {one.name for one in catalog if one.connector == "powershell"} == scripts
     commands = {one.name for one in catalog if one.connector == "command"}
-    assert commands == EXPECTED - without - scripts - {"ansible-playbook", "asset-check"}
+    assert commands == EXPECTED - without - scripts - {"ansible-playbook", "asset-check", "asset-host-key"}
 
 
 @pytest.mark.parametrize(
