@@ -228,3 +228,20 @@ def test_the_admin_shows_who_decided_on_which_wave(bob: User, anna: User) -> Non
     page = text_of(signed_in(make_user("olga", "admin")), f"/admin/executions/execution/{one}/change/")
     assert "wave 2 of step &#x27;roll-out&#x27;" in page
     assert "fine so far" in page
+
+
+def test_what_is_refused_and_to_be_undone_says_that_and_not_that_it_was_cancelled(bob: User, anna: User) -> None:
+    hosts = [make_asset(f"web-{number}").name for number in range(3)]
+    undo = {"tool": "shell", "inputs": {"command": "true"}}
+    one = waiting_on_wave(bob, make_user("ben", "approver"), hosts, on_failure="rollback", rollback=undo)
+    client = signed_in(anna)
+    form = {"step": "roll-out", "wave": "2", "comment": "too slow"}
+    answer = client.post(f"/executions/{one}/reject/", form, follow=True).content.decode()
+    assert "rejected. What it has done is being undone; then it ends." in answer
+    assert status_of(one) == "cancelling"
+    page = text_of(client, f"/executions/{one}/")
+    assert (
+        "wave 2 of step &#x27;roll-out&#x27; was rejected: too slow. 2 targets were left alone: web-1, web-2." in page
+    )
+    assert "What was done is about to be rolled back." in page
+    assert "Cancelled by" not in page
