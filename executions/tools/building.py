@@ -124,6 +124,7 @@ def _faults_between_entries(spec: ToolSpec, parameters: Mapping[str, Parameter])
     used = _shared_references(spec) | {name for source in _sources(spec) for name in _references(source)}
     used |= set(spec.exactly_one_of) | set(spec.at_most_one_of)
     named = used | {name for source in _sources(spec) for name in command_lines.names_in(_check_templates(source))}
+    named |= {entry.port_in for entry in spec.parameters.values() if entry.port_in}
     faults = [f"{name} is used but is not one of the parameters" for name in sorted(named - spec.parameters.keys())]
     faults += [f"the parameter {name} is not used for anything" for name in spec.parameters if name not in used]
     faults += [f"instead speaks of {name}, which is accepted" for name in spec.instead if name in spec.parameters]
@@ -346,6 +347,7 @@ def _assemble(spec: ToolSpec, parameters: Mapping[str, Parameter], behaviours: M
         upload=spec.upload,
         instead=spec.instead,
         replaces=spec.replaces or "",
+        _ports=tuple((name, entry.port_in) for name, entry in parameters.items() if entry.port_in),
         _names=names,
         _only=None if spec.by_action else every[0],
         _only_looking=None if spec.by_action else _looking(every[0]),

@@ -44,6 +44,7 @@ class Parameter:
     in_argv: bool
     normalise: Check = field(repr=False)
     example: Any = None
+    port_in: str | None = None
 
     @property
     def can_be_secret(self) -> bool:
@@ -83,6 +84,7 @@ def build_parameter(
         in_argv=in_argv,
         normalise=check,
         example=given["example"],
+        port_in=spec.port_in,
     )
 
 
@@ -105,7 +107,7 @@ def _refuse_misplaced_words(name: str, spec: ParameterSpec) -> None:
     for word, types in _WORDS_OF.items():
         if getattr(spec, word) not in (None, {}) and spec.type not in types:
             raise ValueError(f"parameter {name} is of type {spec.type}, which has no {word}")
-    for word, kind in (("wrap_single", "list"), ("relative", "url"), ("digits", "string")):
+    for word, kind in (("wrap_single", "list"), ("relative", "url"), ("digits", "string"), ("port_in", "host")):
         if word in spec.model_fields_set and spec.type != kind:
             raise ValueError(f"parameter {name} is of type {spec.type}, which has no {word}")
     if spec.required and spec.default is not None:

@@ -47,7 +47,8 @@ class ParameterSpec(FileModel):
 
     In a mapping `pattern` and `items` are about the values, `keys` is the pattern of the names. `example` is what
     people are shown. `relative`: a url may begin with /, and is then at the step's target. `digits`: false where a
-    whole number does not count as its digits, since it may stand for octal ones.
+    whole number does not count as its digits, since it may stand for octal ones. `port_in`: the parameter that gets the
+    port of a host written as HOST:PORT.
     """
 
     type: ParameterType
@@ -70,6 +71,7 @@ class ParameterSpec(FileModel):
     wrap_single: StrictBool = False
     relative: StrictBool = False
     digits: StrictBool = True
+    port_in: Name | None = None
     sensitive: StrictBool = False
 
 

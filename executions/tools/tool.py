@@ -117,6 +117,7 @@ class Tool:
     source: str = ""
     replaces: str = ""
     _names: Mapping[Any, Parameter] = field(default_factory=dict, repr=False)
+    _ports: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     _only: Behaviour | None = field(default=None, repr=False)
     _only_looking: Behaviour | None = field(default=None, repr=False)
 
@@ -350,7 +351,24 @@ class Tool:
                 except Unfit as unfit:
                     faulty.add(parameter.name)
                     problems.append(InputProblem(f"{key}{unfit.path}", unfit.message, unfit.how_to_fix))
+        for name, port in self._ports:
+            if port not in given and port not in faulty:
+                self._take_apart(name, port, given, faulty, problems)
         return self._complete(given, faulty, problems)
+
+    def _take_apart(
+        self, name: str, port: str, given: dict[str, Any], faulty: set[str], problems: list[InputProblem]
+    ) -> None:
+        """Of a host given as HOST:PORT, put the port where it belongs. An address of IPv6 has more than one colon."""
+        host, colon, digits = str(given.get(name, "")).partition(":")
+        if not (host and colon and digits.isascii() and digits.isdecimal()):
+            return
+        given[name] = host
+        try:
+            given[port] = self.parameters[port].normalise(digits, True)
+        except Unfit as unfit:
+            faulty.add(port)
+            problems.append(InputProblem(name, f"has a port that {unfit.message}", unfit.how_to_fix))
 
     def _complete(
         self, given: dict[str, Any], faulty: set[str], problems: list[InputProblem]

@@ -197,6 +197,29 @@ def test_a_whole_number_is_the_text_of_its_digits(tool: Find) -> None:
     assert checked["value"] == "8080"
 
 
+@pytest.mark.parametrize(
+    ("given", "host", "port"),
+    [
+        ({"target": "db-1:5432"}, "db-1", 5432), ({"target": "10.0.0.1:22"}, "10.0.0.1", 22),
+        ({"target": "db-1", "port": 22}, "db-1", 22), ({"target": "::1", "port": 22}, "::1", 22),
+        ({"target": "fe80::1:22", "port": 80}, "fe80::1:22", 80),
+    ],
+)  # fmt: skip
+def test_a_port_may_stand_with_its_host(tool: Find, given: dict[str, Any], host: str, port: int) -> None:
+    checked, problems = tool("network_tools").check({"action": "tcp", **given})
+    assert (problems, checked["target"], checked["port"]) == ([], host, port)
+    checked, problems = tool("tcp_port_check").check(given)
+    assert (problems, checked["host"], checked["port"]) == ([], host, port)
+
+
+def test_a_port_that_is_none_or_means_nothing_is_refused(tool: Find) -> None:
+    for target in ("::1", "fe80::1:22"):
+        assert faults(tool("network_tools"), {"action": "tcp", "target": target}) == ["port"]
+    assert faults(tool("network_tools"), {"action": "tcp", "target": "db-1:0"}) == ["target"]
+    assert faults(tool("network_tools"), {"action": "ping", "target": "db-1:22"}) == ["port"]
+    assert tool("network_tools").check({"action": "tcp", "target": "{{ hostname }}", "port": 22})[1] == []
+
+
 def test_a_single_status_may_stand_without_its_list(tool: Find) -> None:
     checked, _ = tool("http").check({"url": "https://example.org/", "expect_status": 204})
     assert checked["expect_status"] == [204]
