@@ -12,6 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from executions.host_keys import fingerprints_of
 from executions.models import Asset, AssetGroup, Execution, StepTarget
 from safety.accounts import set_roles
 from safety.models import User
@@ -123,6 +124,27 @@ def test_an_asset_shows_what_was_done_on_it_last(browser: Client, root: User) ->
     assert "Restart it" in page
     assert "Something else" not in page
     assert len(queries) <= 12
+
+
+def test_a_host_key_that_was_looked_at_is_shown_beside_the_known_one_at_a_fixed_price(
+    browser: Client, root: User
+) -> None:
+    asset = add(root, "db-1", host_key="SHA256:known")
+    look = make_execution(root, steps=["check"], hosts=["db-1"], status="succeeded", step_status="succeeded")
+    look.steps.update(tool="asset-host-key")
+    blob = "AAAAC3NzaC1lZDI1NTE5AAAAIOI6dIrLop9dfrXpbbIw4skwOCeOAQRo1tNV1FmUPLnm"
+    [fingerprint] = fingerprints_of(f"ssh-ed25519 {blob}")
+    keys = [{"base64": blob, "fingerprint": fingerprint}, {"base64": blob, "fingerprint": "SHA256:forged"}]
+    StepTarget.objects.filter(execution=look).update(data={"host_keys": keys}, finished_at=timezone.now())
+    with CaptureQueriesContext(connection) as queries:
+        page = browser.get(f"{LIST}{asset.pk}/host-key/?look={look.pk}").content.decode()
+    assert "another key than the known one" in page
+    assert fingerprint in page
+    assert "SHA256:forged" not in page
+    assert len(queries) <= 9
+    for odd in ("", "0", "-1", "x", "9" * 30):
+        page = browser.get(f"{LIST}{asset.pk}/host-key/", {"look": odd}).content.decode()
+        assert "It was not asked yet" in page
 
 
 def test_texts_of_an_asset_are_texts(browser: Client, root: User) -> None:
