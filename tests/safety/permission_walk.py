@@ -9,7 +9,6 @@ from http.cookies import SimpleCookie
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Max
 from django.urls import URLPattern, URLResolver, get_resolver
 from rest_framework.views import APIView
 
@@ -29,7 +28,10 @@ _BOOKKEEPING = (
     "queueing_deadletterbatchitem", "executions_servicestanding", "executions_servicetraffic",
 )  # fmt: skip
 _PARTLY = {"queueing_deadletterbatch": "WHERE ended_by <> ''"}  # those that somebody stopped
-_TOUCHED = "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0) FROM pg_stat_xact_user_tables"
+_TOUCHED = """
+SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0), (SELECT coalesce(max(id), 0) FROM safety_auditrecord)
+  FROM pg_stat_xact_user_tables
+"""
 _TABLES = """
 SELECT relname FROM pg_stat_user_tables WHERE schemaname = current_schema() AND NOT relname = ANY (%s) ORDER BY relname
 """
@@ -87,23 +89,26 @@ def ask(
         prepared = prepare(route)
         if prepared not in world.states:  # every request is undone: so it is the same before each of them
             world.states[prepared] = snapshot()
-        last = AuditRecord.objects.aggregate(last=Max("pk"))["last"] or 0
-        touched = _touched()
+        touched, last = _touched()
         response = client.generic(
             method, path_of(world, route, of) + request.query, request.data, content_type=request.content_type
         )
-        wrote = _touched() > touched and snapshot() != world.states[prepared]
-        recorded = tuple(AuditRecord.objects.filter(pk__gt=last).order_by("pk").values_list("action", "allowed"))
+        touched_after, last_after = _touched()
+        wrote = touched_after > touched and snapshot() != world.states[prepared]
+        recorded: tuple[tuple[str, bool], ...] = ()
+        if last_after > last:
+            recorded = tuple(AuditRecord.objects.filter(pk__gt=last).order_by("pk").values_list("action", "allowed"))
         transaction.set_rollback(True)
     client.cookies = SimpleCookie(world.cookies[who])  # a sign-out takes them away
     return Answer(_word(method, response, wrote), wrote, _text(response), recorded)
 
 
-def _touched() -> int:
-    """How many rows this transaction has written so far, those included that were taken back."""
+def _touched() -> tuple[int, int]:
+    """How many rows this transaction has written so far, those included that were taken back; the last audit record."""
     with connection.cursor() as cursor:
         cursor.execute(_TOUCHED)
-        return int(cursor.fetchone()[0])
+        touched, last = cursor.fetchone()
+    return int(touched), int(last)
 
 
 def snapshot() -> str:
