@@ -144,7 +144,7 @@ class _Writer:
             self.result.unchanged.append(asset.name)
             return False
         if not self.update:
-            self._refuse(record, f"{record.name!r} exists already and differs. Give --update to change it.")
+            self._refuse(record, f"{record.name!r} exists already and differs. Ask for an update (--update).")
             return False
         self.result.updated.append(asset.name)
         self.result.changes[asset.name] = sorted(fields)

@@ -83,7 +83,7 @@ def test_an_import_creates_then_finds_nothing_to_change(tenant: Tenant) -> None:
 def test_an_asset_that_differs_is_a_problem_unless_updates_are_wanted(tenant: Tenant) -> None:
     load(tenant, GOOD)
     changed = GOOD.replace("web-1.example.com", "web-9.example.com").replace("servers;front", "servers;back")
-    assert problems_of(tenant, changed) == ["line 3: 'web-1' exists already and differs. Give --update to change it."]
+    assert problems_of(tenant, changed) == ["line 3: 'web-1' exists already and differs. Ask for an update (--update)."]
     result = load(tenant, changed, update=True)
     assert (result.created, result.updated, result.unchanged) == ([], ["web-1"], ["db-1"])
     web = Asset.objects.get(tenant=tenant, name="web-1")
