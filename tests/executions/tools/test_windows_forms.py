@@ -51,8 +51,8 @@ def parsed(program: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "program",
-    [AGENT.read_text(), *{one.windows.program for tool in get_catalog() for one in tool.behaviours.values()
-                          if one.windows is not None and one.windows.program is not None}],
+    [AGENT.read_text(), *sorted({one.windows.program for tool in get_catalog() for one in tool.behaviours.values()
+                                 if one.windows is not None and one.windows.program is not None})],
     ids=lambda text: text.partition("\n")[0][2:40],
 )  # fmt: skip
 def test_every_program_is_powershell_as_it_is_sent(program: str) -> None:
