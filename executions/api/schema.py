@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 Parameters = Sequence[OpenApiParameter]
 
 # Every call can meet these.
-_ALWAYS = ("not_authenticated", "bad_request", "database_unavailable")
+_ALWAYS = ("not_authenticated", "throttled", "bad_request", "database_unavailable")
 
 SPECTACULAR: dict[str, Any] = {
     "OAS_VERSION": "3.1.1",

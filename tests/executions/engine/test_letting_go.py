@@ -44,11 +44,14 @@ def test_a_worker_too_many_ends_when_its_steps_have_ended(workers: Workers, begi
     for number in range(4):
         Asset.objects.create(tenant=tenant, name=f"host-{number}", connection="local", environment="development")
     workers.start(WORKER_PROCESSES="4", WORKER_CONCURRENCY="1", SHUTDOWN_GRACE_SECONDS="1")
-    ids = [begin(shell("long", f"echo x >> {tmp_path}/{n}; sleep 5", targets=[f"host-{n}"])) for n in range(4)]
+    go_on = tmp_path / "go-on"
+    wait = f"until [ -e {go_on} ]; do sleep .1; done"
+    ids = [begin(shell("long", f"echo x >> {tmp_path}/{n}; {wait}", targets=[f"host-{n}"])) for n in range(4)]
     wait_until(lambda: len(list(tmp_path.iterdir())) == 4, what="one on each worker")
     pool.scale(1, by="test")
     wait_until(lambda: Worker.objects.filter(state="stopping").count() == 3, what="three that are told to end")
     assert {status_of(one) for one in ids} == {"running"}
+    go_on.touch()
     assert {ended(one).status for one in ids} == {"succeeded"}
     assert all((tmp_path / str(n)).read_text() == "x\n" for n in range(4))
     wait_until(lambda: Worker.objects.filter(stopped_at=None).count() == 1, what="the end of three")

@@ -62,7 +62,7 @@ def test_of_an_answer_to_an_unknown_outcome(chief: User) -> None:
 
 
 def test_of_a_submit(chief: User) -> None:
-    plan = {"title": f"Now {REASON}", "steps": [{"id": "a", "tool": "noop", "inputs": {}}]}
+    plan = {"title": "Now token=abc123", "steps": [{"id": "a", "tool": "noop", "inputs": {}}]}
     submit(Submission(plan, reason=REASON, tags=("token=abc123",)), by=chief)
     with connection.cursor() as cursor:
         cursor.execute("SELECT title || reason || tags::text FROM executions_execution")

@@ -6,7 +6,10 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from executions.connectors import ErrorCode, Outcome, Stop
 from executions.connectors.ansible import tidy
@@ -17,6 +20,14 @@ from tests.sshd import Sshd
 
 SECRET = "sw0rdfish-of-the-task"
 SLEEP = "- {{name: Sleep, shell: 'echo {{{{ word }}}} > /dev/null; touch {folder}/begun; exec sleep 600'}}"
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[Sshd]:
+    """A machine of its own: what the runs of other tests left is not looked for here."""
+    server = Sshd(tmp_path / "machine")
+    yield server
+    server.close()
 
 
 def holding(sshd: Sshd) -> list[Path]:
